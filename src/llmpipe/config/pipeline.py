@@ -1,0 +1,160 @@
+"""A pipeline as frozen objects: what the loader makes of a file, and all that the other rooms ever see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from llmpipe.config.templates import Expression, Template
+from llmpipe.errors import Place
+from llmpipe.policy import Budget, CachePolicy, MinSuccess, Retry, Timeout
+from llmpipe.structured.schema import OutputSchema
+from llmpipe.types import EMPTY, Model, Role
+
+ROOT_SCOPE = "root"
+
+DatasetFormat = Literal["jsonl", "json", "csv", "tsv", "yaml", "lines", "files"]
+ScopeKind = Literal["root", "dataset", "values", "fanout", "split", "samples", "models", "group"]
+RefMode = Literal["own", "below", "whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Rows from files. `paths` are absolute and sorted; empty for stdin (`-`)."""
+
+    name: str
+    paths: tuple[Path, ...]
+    format: DatasetFormat
+    key: str | None  # the column that names a row; None: a key made of the row's content
+    place: Place
+    stdin: bool = False
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a long text is cut into overlapping pieces; sizes in the unit `by`."""
+
+    text: Expression
+    by: Literal["characters", "lines", "tokens"]
+    size: int
+    overlap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A set of items that steps share.
+
+    root: one item · dataset: a row each · values: an element each of the `vars` list at `path` ·
+    fanout: an element each of the list at `path` in `step`'s output, below the items of `parent` ·
+    split: a piece of text each, below the items of `parent` · samples: `count` items below each item of `parent` ·
+    models: one item per model below each item of `parent` · group: batches of `step`'s outputs, child of root.
+    """
+
+    id: str
+    kind: ScopeKind
+    parent: str | None
+    dataset: str | None = None
+    step: str | None = None
+    path: tuple[str, ...] = ()
+    by: Expression | None = None
+    size: int | None = None
+    split: Split | None = None
+    count: int = 1
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepRef:
+    """A use of another step: `own` its output for this item or an enclosing one, `below` the list below this item,
+    `whole` the whole list, once that step is done."""
+
+    step: str
+    mode: RefMode
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTemplate:
+    """One turn of the conversation, to be rendered."""
+
+    role: Role
+    content: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry under `steps`: asks a model, renders a template, or calls Python code."""
+
+    id: str
+    kind: Literal["model", "render", "python"]
+    scope: str  # id of the scope whose items this step runs over
+    place: Place
+    messages: tuple[MessageTemplate, ...] = ()  # model: system, messages and prompt, in order
+    models: tuple[str, ...] = ()  # model: the choice (several open a `models` scope)
+    params: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # model: over the model's own params
+    fallback: tuple[str, ...] | None = None  # model: None = the model's own
+    render: Template | None = None
+    python: str | None = None  # "module:function"
+    when: Expression | None = None  # `if`
+    checks: tuple[Expression, ...] = ()
+    schema: OutputSchema | None = None
+    max_reasks: int = 1
+    refs: tuple[StepRef, ...] = ()  # every other step it uses, its scope's source excluded
+    needs: tuple[str, ...] = ()
+    allow_skipped: bool = False
+    on_error: Literal["fail", "continue"] = "continue"
+    min_success: MinSuccess = MinSuccess()
+    timeout: Timeout = Timeout()
+    retry: Retry = Retry()
+    cache: CachePolicy = CachePolicy()
+    max_prompt: int = 1024 * 1024  # bytes of UTF-8
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One entry of `outputs`: a file made of a step's results when a whole run ends with exit 0."""
+
+    step: str
+    path: Path  # absolute, inside the project root
+    format: Literal["csv", "tsv", "jsonl", "json", "text"]
+    columns: Mapping[str, Expression]  # empty: key and output
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that made the pipeline what it is (YAML, include, prompt, schema), with its sha256."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """One pipeline file, resolved. `steps` stand in the order of the file, `order` is a topological order of their ids."""
+
+    name: str
+    path: Path
+    root: Path  # the project root
+    description: str
+    vars: Mapping[str, Any]
+    datasets: Mapping[str, Dataset]
+    models: Mapping[str, Model]
+    steps: tuple[Step, ...]
+    order: tuple[str, ...]
+    scopes: Mapping[str, Scope]
+    budget: Budget = Budget()
+    outputs: tuple[Published, ...] = ()
+    sources: tuple[SourceFile, ...] = ()
+    overrides: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # --set
+    warnings: tuple[Any, ...] = ()  # Problems that do not stop a run
+
+    def step(self, id: str) -> Step:
+        """The step of that id. Raises KeyError."""
+        return self._by_id()[id]
+
+    def _by_id(self) -> dict[str, Step]:
+        return {s.id: s for s in self.steps}

@@ -1,0 +1,97 @@
+"""Frozen policy data and its pure decisions: how long, how often, how many, how much."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+DEFAULT_BASE_S = 0.5
+DEFAULT_CAP_S = 8.0
+
+
+def backoff_delay(attempt: int, *, base: float = DEFAULT_BASE_S, cap: float = DEFAULT_CAP_S) -> float:
+    """Seconds to wait after failed attempt number `attempt` (from 1): `min(cap, base * 2 ** (attempt - 1))`.
+
+    Raises ValueError for an attempt below 1 or a negative base or cap.
+    """
+    if attempt < 1 or base < 0 or cap < 0:
+        raise ValueError("backoff_delay needs attempt >= 1, base >= 0 and cap >= 0")
+    if base == 0 or attempt - 1 > 1023:
+        return min(cap, 0.0 if base == 0 else cap)
+    return min(cap, base * 2.0 ** (attempt - 1))
+
+
+def add_jitter(delay: float, *, rng: random.Random | None = None) -> float:
+    """A uniformly random wait between 0 and `delay` seconds ("full jitter", facts B2.3)."""
+    return (rng or _RNG).uniform(0.0, delay)
+
+
+_RNG = random.Random()  # noqa: S311 - spreads waits, guards nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """The clocks of a call, in seconds; None = that clock is off."""
+
+    connect: float | None = 5.0
+    first_token: float | None = None
+    idle: float | None = 60.0
+    attempt: float | None = 120.0
+    total: float | None = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and how patiently a request is sent again after a fault."""
+
+    max_retries: int = 4  # after the first attempt
+    base: float = DEFAULT_BASE_S
+    cap: float = DEFAULT_CAP_S
+    jitter: Literal["full", "none"] = "full"
+    retry_after_max: float = 60.0
+    retry_after_over: Literal["fail", "backoff"] = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one gate lets through. `concurrency` None = auto; rpm / tpm None = as the provider's headers say, 0 = off."""
+
+    concurrency: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """Whether answers are read from and written to the cache; `ttl_s` None = they never grow old."""
+
+    read: bool = True
+    write: bool = True
+    ttl_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a run may spend; None = unlimited. `wall_s` counts per invocation, the rest over resumes too."""
+
+    usd: Decimal | None = None
+    tokens: int | None = None
+    calls: int | None = None
+    wall_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MinSuccess:
+    """The contract of a step: a share (0..1) of succeeded + failed, or a count of successes."""
+
+    share: float | None = 1.0
+    count: int | None = None
+
+    def met(self, succeeded: int, failed: int) -> bool:
+        """True if so many successes and failures keep the contract."""
+        if self.count is not None:
+            return succeeded >= self.count
+        total = succeeded + failed
+        return total == 0 or succeeded >= (self.share or 0.0) * total - 1e-9

@@ -1,0 +1,189 @@
+"""The nouns that every room speaks: messages, requests, responses, models, HTTP calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Literal
+
+from llmpipe.errors import Billed
+from llmpipe.policy import Limits
+
+Role = Literal["system", "user", "assistant"]
+Finish = Literal["stop", "length", "refusal", "filtered", "incomplete"]
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class LLMRequest:
+    """What is asked, in no provider's spelling.
+
+    `model` is a name that the client knows, or `"provider/model-id"`, or a bare name, which `echo` answers.
+    Give `prompt`, or `messages` (`Message` objects or `{"role": …, "content": …}` mappings), or both: the prompt is then the last user turn.
+    A parameter that is None is not sent at all. `extra` is merged into the request body untouched.
+    `sample` tells otherwise equal requests apart (0 for a single one).
+    `schema` is a JSON Schema for the answer. `force_error`, `latency_s` and `faults` speak to `echo` alone.
+    """
+
+    model: str
+    prompt: str | None = None
+    messages: Sequence[Message] = ()
+    system_prompt: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: int | None = None
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    reasoning_effort: str | None = None
+    schema: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    sample: int = 0
+    force_error: bool = False
+    latency_s: float | None = None
+    faults: Mapping[str, float] = field(default_factory=lambda: EMPTY)  # share of calls per fault, 0..1
+
+    def __post_init__(self) -> None:
+        turns = tuple(m if isinstance(m, Message) else Message(m["role"], m["content"]) for m in self.messages)
+        object.__setattr__(self, "messages", turns)
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        if self.prompt is None and not turns:
+            raise ValueError("LLMRequest needs a prompt or messages")
+
+    def turns(self) -> tuple[Message, ...]:
+        """The whole conversation: system prompt, messages, prompt."""
+        head = (Message("system", self.system_prompt),) if self.system_prompt is not None else ()
+        tail = (Message("user", self.prompt),) if self.prompt is not None else ()
+        return (*head, *self.messages, *tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one exchange. None means that the provider did not say, never 0 (facts A5).
+
+    `input_tokens` is the whole input, cached parts included; `output_tokens` the whole output, reasoning included.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        def plus(a: int | None, b: int | None) -> int | None:
+            return b if a is None else a if b is None else a + b
+
+        return Usage(*(plus(getattr(self, n), getattr(other, n)) for n in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP exchange of a call (or one answer of `echo`), whatever came of it."""
+
+    number: int  # from 1, over the whole call, retries and fallbacks counted through
+    model: str  # "provider/model-id" that was asked
+    started_at: float  # seconds since the epoch
+    latency_s: float
+    outcome: str  # "ok", or the class name of the error
+    code: str | None = None  # P4xx
+    status: int | None = None
+    error: str | None = None
+    wait_s: float | None = None  # the wait that followed, before the next attempt
+    billed: Billed = "no"
+    usage: Usage | None = None
+    raw: str | None = None  # the body of a reply that was not an answer, bounded and redacted
+    provider_request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LLMResponse:
+    """An answer, in no provider's spelling. `str(response)` is its text.
+
+    `finish` is "stop" in every response that leaves the client; other ends are errors (facts A4).
+    `output` is the validated value where a schema was asked for, else None. `cached` answers cost 0.
+    """
+
+    text: str
+    model: str  # what the provider says answered
+    provider: str
+    finish: Finish = "stop"
+    usage: Usage = Usage()
+    reasoning: str | None = None
+    provider_request_id: str | None = None
+    request_id: str = ""
+    latency_s: float = 0.0
+    cached: bool = False
+    attempts: tuple[Attempt, ...] = ()
+    output: Any = None
+    reasks: int = 0
+    cost_usd: Decimal | None = None  # None: the model has no known price
+    answered_by: str = ""  # "provider/model-id" as configured; differs from the first choice after a fallback
+    rate_limits: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # the reply's limit headers, as they came
+    notes: tuple[str, ...] = ()  # "fences_stripped", "repaired", "dropped:maxLength" …
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    as_of: str = ""  # ISO date of the snapshot, or "" for a price from the pipeline file
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A named entry under `models`: who is asked, with what parameters and limits."""
+
+    name: str
+    provider: str  # a row of the provider table
+    model: str  # the provider's own id
+    base_url: str | None = None  # None: the row's
+    api_key_env: str | None = None  # None: the row's
+    params: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # LLMRequest fields by name, `extra` among them
+    limits: Limits = field(default_factory=Limits)
+    fallback: tuple[str, ...] = ()
+    price: Price | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # e.g. anthropic-version, anthropic-beta
+    schema_mode: Literal["native", "json_object", "prompt"] | None = None  # None: as the provider's row says
+    allow_http: bool = False  # plain http to a host that is not loopback
+
+    @property
+    def label(self) -> str:
+        """ "provider/model-id", as it stands in logs and reports."""
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """A request as bytes on the wire, without its secret: the key is added where it is sent."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    auth_header: str | None = None  # e.g. "authorization"; None: no key is sent
+    auth_prefix: str = ""  # e.g. "Bearer "
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """A whole reply, bounded while it was read."""
+
+    status: int
+    headers: Mapping[str, str]  # lower-case names
+    body: bytes
