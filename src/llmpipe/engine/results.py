@@ -1,0 +1,106 @@
+"""What a run tells about itself: counts that add up, causes of failure, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, Protocol
+
+Status = Literal["running", "complete", "partial", "failed", "interrupted", "stopped", "crashed"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """One step's sum: `items == succeeded + failed + skipped + unsent`, always."""
+
+    id: str
+    kind: str  # model, render, python
+    model: str  # "provider/model-id", "" for a step that asks nobody
+    items: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    unsent: int = 0
+    carried: int = 0  # of succeeded + failed: taken over from an earlier run or process
+    cached: int = 0  # of succeeded: every answer came from the cache
+    calls: int = 0  # attempts that were sent
+    retries: int = 0
+    reasks: int = 0
+    fallbacks: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unknown_usage: int = 0  # attempts whose provider did not say
+    cost_usd: Decimal = Decimal(0)
+    unpriced: int = 0  # answers of models without a known price
+    p50_s: float | None = None
+    p95_s: float | None = None
+    done: bool = False
+    waiting_for: str = ""  # a step whose end this one waits for
+
+    @property
+    def holds(self) -> bool:
+        """True if the sum holds."""
+        return self.items == self.succeeded + self.failed + self.skipped + self.unsent
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A kind of failure in a step, with one example."""
+
+    step: str
+    code: str
+    error_type: str
+    title: str
+    count: int
+    example_key: str
+    example_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a running run, for progress displays."""
+
+    pipeline: str
+    run_id: str
+    elapsed_s: float
+    steps: tuple[StepCounts, ...]
+    in_flight: int
+    retried: int
+    spent_usd: Decimal
+    budget_usd: Decimal | None
+    last_failure: str = ""
+    total_known: bool = False  # True once the datasets have been read to the end
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The verdict of a run."""
+
+    pipeline: str
+    pipeline_path: Path
+    run_id: str
+    folder: Path
+    status: Status
+    exit_code: int
+    reason: str  # one sentence; "" when everything went well
+    duration_s: float
+    steps: tuple[StepCounts, ...]
+    causes: tuple[Cause, ...] = ()
+    maybe_billed: int = 0  # calls sent whose outcome is unknown
+    published: tuple[Path, ...] = ()
+    partial: bool = False  # exit 0 with failures within min_success
+    no_model_called: bool = False  # every answer came from echo
+    previous: str = ""  # the previous run's verdict, for cron's mail
+    next_command: str = ""  # what continues or repairs this run
+    notes: tuple[str, ...] = ()  # lines for people: what was carried over, what may have been billed …
+
+
+class Progress(Protocol):
+    """Where a run tells how it goes. Called from the event loop: must not block."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """About once a second."""
+
+    def note(self, line: str) -> None:
+        """Something that a person should know now."""
