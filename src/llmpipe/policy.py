@@ -73,6 +73,21 @@ class CachePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """How one call is made. None of it enters the cache key.
+
+    `fallback` names the models to ask when the first one fails, None = those of the model's own entry.
+    `offline`: answer from journal and cache, and send nothing (a miss is NotRecorded).
+    """
+
+    timeout: Timeout = Timeout()
+    retry: Retry = Retry()
+    cache: CachePolicy = CachePolicy()
+    fallback: tuple[str, ...] | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """What a run may spend; None = unlimited. `wall_s` counts per invocation, the rest over resumes too."""
 

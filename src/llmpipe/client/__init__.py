@@ -1,0 +1,1 @@
+"""One request, reliably: the client, its stack of layers, and what the layers work with."""

@@ -1,0 +1,24 @@
+"""The port through which a run writes down what is asked and what came back; a bare client has none."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from llmpipe.types import Attempt, LLMResponse
+
+
+class Journal(Protocol):
+    """What the engine's ledger offers the stack.
+
+    For every `intend` there is exactly one `settle` with the same key and number, also when the call is cancelled:
+    its attempt then says `billed="maybe"`. A number that was intended and never settled is what a killed process leaves.
+    """
+
+    def recall(self, key: str) -> LLMResponse | None:
+        """An answer to this very request that an earlier process of the run wrote down, or None."""
+
+    async def intend(self, *, key: str, number: int, model: str, request_id: str) -> None:
+        """Write down that attempt `number` is about to be sent; returns when that is durable."""
+
+    async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:
+        """Write down what came of the attempt; returns when that is durable. `response` is None for a failure."""
