@@ -1,0 +1,1 @@
+"""What is shown meanwhile and afterwards: progress, the summary, problems of a file."""

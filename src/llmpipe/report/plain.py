@@ -1,0 +1,41 @@
+"""Takes from a text whatever could steer a terminal, so that rows, replies and file names can be printed."""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 controls with DEL, bidirectional controls, zero-width and tag characters, interlinear anchors, lone surrogates.
+_UNSEEN = "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+_STEERING = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff{_UNSEEN}]")
+_BREAKS = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_SPACE = re.compile("[\t\n\r\x85\u2028\u2029]+")
+
+
+def plain(text: object, *, multiline: bool = False) -> str:
+    """`str(text)` without characters that move the cursor, change colours, reorder or hide text.
+
+    Escape sequences lose their escape and stay readable. Line breaks and tabs become one space each run,
+    or stay (as "\\n" and four spaces) with `multiline`.
+    """
+    kept = str(text)
+    if multiline:
+        kept = _BREAKS.sub("\n", kept).replace("\t", "    ")
+    else:
+        kept = _SPACE.sub(" ", kept)
+    return _STEERING.sub("", kept)
+
+
+def plain_json(document: str) -> str:
+    """A JSON text with the same characters written as \\u escapes: the same value, safe to print."""
+    return _JSON_STEERING.sub(_escaped, document)
+
+
+# Inside JSON the C0 controls are escaped by the encoder already; its own newlines and indentation must stay.
+_JSON_STEERING = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{_UNSEEN}]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    point = ord(match.group())
+    if point <= 0xFFFF:
+        return f"\\u{point:04x}"
+    return f"\\u{0xD7C0 + (point >> 10):04x}\\u{0xDC00 + (point & 0x3FF):04x}"
