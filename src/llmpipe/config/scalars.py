@@ -1,0 +1,46 @@
+"""What a plain YAML scalar means: the core schema of YAML 1.2, narrowed to what nobody misreads.
+
+`no`, `on`, `1:30`, `010`, `1_000` and dates stay text; `1e-3` is a number; there are no infinities and no NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from llmpipe.config.nodes import Kind
+
+_WORDS: dict[str, tuple[Kind, Any]] = {
+    **{word: ("null", None) for word in ("", "~", "null", "Null", "NULL")},
+    **{word: ("bool", True) for word in ("true", "True", "TRUE")},
+    **{word: ("bool", False) for word in ("false", "False", "FALSE")},
+}
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
+_BASED = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_FIRST = frozenset("~nNtTfF-+.0123456789")
+MAX_DIGITS = 400
+
+
+class BadNumber(ValueError):
+    """A number that no computer holds: too many digits, or beyond the range of a float."""
+
+
+def resolve(text: str) -> tuple[Kind, Any]:
+    """The kind and value of a plain scalar. Raises BadNumber."""
+    if text and text[0] not in _FIRST:
+        return "str", text
+    word = _WORDS.get(text)
+    if word is not None:
+        return word
+    if _INT.match(text) or _BASED.match(text):
+        if len(text) > MAX_DIGITS:
+            raise BadNumber("a number of more than 400 digits")
+        return "int", int(text, 0) if _BASED.match(text) else int(text)
+    if _FLOAT.match(text):
+        number = float(text)
+        if not math.isfinite(number):
+            raise BadNumber("a number too large for a computer's floating point")
+        return "float", number
+    return "str", text

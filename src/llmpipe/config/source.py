@@ -1,0 +1,287 @@
+"""YAML text in, nodes with positions out; whatever the bytes are, nodes or problems and never a surprise.
+
+The document is built from the parser's events, so that repeated keys, deep nesting, alias bombs and tags are seen
+before anything grows. The only module that imports yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from llmpipe.config.nodes import Node, SourceText
+from llmpipe.config.scalars import BadNumber, resolve
+from llmpipe.config.yaml_traps import advise
+from llmpipe.errors import ConfigError, Place, Problem
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 64
+MAX_NODES = 100_000  # aliases counted with all they stand for
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_text(path: Path, *, file: str, max_bytes: int = MAX_BYTES) -> SourceText:
+    """The text of a UTF-8 file (a byte order mark is dropped). Raises ConfigError: Y101, Y102, Y112."""
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not a usable path"
+        raise ConfigError([Problem("Y112", f"cannot read '{file}': {reason}", Place(file))]) from None
+    return decode(data, file=file, path=path, max_bytes=max_bytes)
+
+
+def decode(data: bytes, *, file: str, path: Path | None = None, max_bytes: int = MAX_BYTES) -> SourceText:
+    """Bytes as text with positions. Raises ConfigError: Y101, Y102."""
+    if len(data) > max_bytes:
+        raise ConfigError([Problem("Y102", f"the file is larger than {max_bytes // 1024} KiB", Place(file))])
+    try:
+        return SourceText(data.decode("utf-8-sig"), file=file, path=path)
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig", "replace")
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+        message = f"the file is not UTF-8: byte 0x{data[error.start]:02x}"
+        raise ConfigError([Problem("Y101", message, Place(file, line, column), note="save it as UTF-8")]) from None
+
+
+def parse(source: SourceText) -> tuple[Node | None, list[Problem]]:
+    """The document of a text, and what is wrong with it; the node is None if nothing usable could be built."""
+    builder = _Builder(source)
+    try:
+        for event in _events(source.text):
+            builder.feed(event)
+    except _Stop:
+        return None, builder.problems
+    except yaml.YAMLError as error:
+        return None, [*builder.problems, _syntax_problem(source, error)]
+    if builder.root is None and not builder.problems:
+        builder.report("Y110", "the file is empty", 0, 1, note="a pipeline needs at least `version: 1` and `steps`")
+    return builder.root, builder.problems
+
+
+def parse_value(text: str, *, file: str, place: Place) -> tuple[Node | None, list[Problem]]:
+    """A YAML value given outside of a file, as by `--set` or `--var`; every problem stands at `place`."""
+    return parse(SourceText(text, file=file, fixed=place))
+
+
+def iter_list(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, Any]]:
+    """The elements of a YAML list, each with its 1-based line, without reading the file whole. Raises ConfigError."""
+    source = SourceText("", file=file)
+    builder = _Builder(source, streaming=True)
+    try:
+        for event in _events(stream):
+            builder.feed(event)
+            if builder.ready is not None:
+                line, node = builder.ready
+                builder.ready = None
+                if builder.problems:
+                    break
+                yield line, node.plain()
+    except _Stop:
+        pass
+    except yaml.YAMLError as error:
+        builder.problems.append(_syntax_problem(source, error))
+    except UnicodeDecodeError as error:
+        builder.problems.append(Problem("Y101", f"the file is not UTF-8: {error.reason}", Place(file)))
+    if builder.problems:
+        raise ConfigError(builder.problems)
+
+
+def _events(stream: str | BinaryIO) -> Iterator[Any]:
+    loader = _LOADER(stream)
+    try:
+        while loader.check_event():
+            yield loader.get_event()
+    finally:
+        loader.dispose()
+
+
+def _syntax_problem(source: SourceText, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    said = getattr(error, "problem", None) or getattr(error, "reason", None) or "not YAML"
+    index = mark.index if mark is not None else getattr(error, "position", 0)
+    if not source.text:
+        place = Place(source.file, mark.line + 1, mark.column + 1) if mark is not None else Place(source.file)
+        return Problem("Y103", f"not YAML: {said}", place)
+    context = getattr(error, "context_mark", None)
+    return advise(source, str(said), min(index, len(source.text)), context.index if context is not None else None)
+
+
+class _Stop(Exception):
+    """The document cannot be built any further; the problem is already noted."""
+
+
+class _Frame:
+    """A mapping or list under construction."""
+
+    __slots__ = ("anchor", "key", "line", "node", "size")
+
+    def __init__(self, node: Node, anchor: str | None, line: int) -> None:
+        self.node, self.anchor, self.line = node, anchor, line
+        self.key: Node | None = None
+        self.size = 1
+
+
+class _Builder:
+    """Events in, nodes out; a stack of frames instead of recursion, so that no depth can exhaust the interpreter."""
+
+    def __init__(self, source: SourceText, *, streaming: bool = False) -> None:
+        self.source, self.streaming = source, streaming
+        self.root: Node | None = None
+        self.problems: list[Problem] = []
+        self.ready: tuple[int, Node] | None = None
+        self._frames: list[_Frame] = []
+        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._total = 0
+        self._documents = 0
+        self._line = 1
+
+    def report(self, code: str, message: str, start: int, end: int, *, hint: str = "", note: str = "") -> None:
+        """Note a problem at characters of the source (or at the line, where a stream is read)."""
+        place = Place(self.source.file, self._line) if self.streaming else self.source.place(start, end)
+        self.problems.append(Problem(code, message, place, hint=hint, note=note))
+
+    def feed(self, event: Any) -> None:
+        """Take the parser's next event."""
+        self._line = event.start_mark.line + 1
+        if isinstance(event, yaml.ScalarEvent):
+            self._scalar(event)
+        elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            self._open(event)
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            frame = self._frames.pop()
+            self._line = frame.line
+            frame.node.end = event.end_mark.index
+            self._complete(frame.node, frame.anchor, frame.size)
+        elif isinstance(event, yaml.AliasEvent):
+            self._alias(event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                self._stop("Y110", "a second document ('---') in the file", event, note="one file is one document")
+
+    def _stop(self, code: str, message: str, event: Any, *, hint: str = "", note: str = "") -> None:
+        self.report(code, message, event.start_mark.index, event.end_mark.index, hint=hint, note=note)
+        raise _Stop
+
+    def _scalar(self, event: Any) -> None:
+        self._refuse_tag(event)
+        kind, value = "str", event.value
+        if event.implicit[0]:
+            try:
+                kind, value = resolve(event.value)
+            except BadNumber as error:
+                self.report("Y111", str(error), event.start_mark.index, event.end_mark.index, hint="quote this")
+        node = Node(kind, value, self.source, event.start_mark.index, event.end_mark.index)  # type: ignore[arg-type]
+        node.raw = event.value
+        node.style = event.style or _style_at(self.source.text, node.start, plain=event.implicit[0])
+        self._complete(node, event.anchor, 1)
+
+    def _open(self, event: Any) -> None:
+        self._refuse_tag(event)
+        frame = self._frames[-1] if self._frames else None
+        if frame is not None and frame.node.kind == "map" and frame.key is None:
+            self._refuse_key(frame.node, event)
+        if len(self._frames) >= MAX_DEPTH:
+            self._stop("Y107", f"nested deeper than {MAX_DEPTH} levels", event)
+        if self.streaming and frame is None and isinstance(event, yaml.MappingStartEvent):
+            self._stop("Y110", "the file holds a mapping, not a list of rows", event)
+        kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
+        node = Node(kind, {} if kind == "map" else [], self.source, event.start_mark.index, event.end_mark.index)  # type: ignore[arg-type]
+        self._frames.append(_Frame(node, event.anchor, self._line))
+
+    def _refuse_key(self, parent: Node, event: Any) -> None:
+        start = event.start_mark.index
+        if self.source.text[parent.start : parent.start + 2] == "{{" and start == parent.start + 1:
+            line_end = self.source.text.find("\n", start)
+            self.report(
+                "Y109",
+                "'{{' opens a YAML mapping here, not a template",
+                parent.start,
+                line_end if line_end >= 0 else len(self.source.text),
+                hint="quote this",
+                note="write it as \"{{ ... }}\", or as a block after '|'",
+            )
+            raise _Stop
+        self._stop("Y105", "a key must be text, not a mapping or a list", event, hint="quote this")
+
+    def _refuse_tag(self, event: Any) -> None:
+        if event.tag is not None and event.tag != "!":
+            self._stop("Y108", f"the tag '{event.tag}' is not used here", event, hint="quote this if it is text")
+
+    def _alias(self, event: Any) -> None:
+        if any(frame.anchor == event.anchor for frame in self._frames):
+            self._stop("Y106", f"the alias '*{event.anchor}' stands inside of what it names", event)
+        known = self._anchors.get(event.anchor)
+        if known is None:
+            note = f"no '&{event.anchor}' stands above"
+            self._stop("Y106", f"unknown alias '*{event.anchor}'", event, hint="quote this if it is text", note=note)
+            return
+        self._complete(known[0], None, known[1])
+
+    def _complete(self, node: Node, anchor: str | None, size: int) -> None:
+        self._total += size
+        if self._total > MAX_NODES:
+            self.report("Y107", f"more than {MAX_NODES:,} values, aliases counted in full", node.start, node.end)
+            raise _Stop
+        if anchor is not None and not self.streaming:
+            self._anchors[anchor] = (node, size)
+        if not self._frames:
+            self.root = node
+            if self.streaming and node.kind not in ("list", "null"):
+                self.report("Y110", "the file does not hold a list of rows", node.start, node.end)
+            return
+        frame = self._frames[-1]
+        frame.size += size
+        if frame.node.kind == "list":
+            self._append(frame, node, size)
+        elif frame.key is None:
+            frame.key = self._key(node)
+        else:
+            self._store(frame, frame.key, node)
+            frame.key = None
+
+    def _append(self, frame: _Frame, node: Node, size: int) -> None:
+        if self.streaming and len(self._frames) == 1:
+            self.ready = (self._line, node)
+            self._total, frame.size = 0, 1
+        else:
+            frame.node.value.append(node)
+
+    def _key(self, node: Node) -> Node:
+        if node.kind != "str":
+            shown = node.raw or "nothing"
+            self.report(
+                "Y105", f"a key must be text, but '{shown}' is {_kind_word(node)}", node.start, node.end, hint="quote this"
+            )
+        elif node.value == "<<" and node.style is None:
+            note = "merge keys are not part of YAML 1.2; use `defaults`, or `include` for several files"
+            self.report("Y106", "'<<' merges nothing here", node.start, node.end, note=note)
+        return node
+
+    def _store(self, frame: _Frame, key: Node, node: Node) -> None:
+        name = str(key.value) if key.kind == "str" else key.raw
+        first = frame.node.keys.get(name)
+        if first is not None:
+            line = self.source.place(first.start).line if not self.streaming else self._line
+            note = f"the first '{name}' stands in line {line}"
+            self.report("Y104", f"the key '{name}' stands twice", key.start, key.end, hint="remove one", note=note)
+            return
+        frame.node.keys[name] = key
+        frame.node.value[name] = node
+
+
+def _kind_word(node: Node) -> str:
+    return {"null": "an empty value", "bool": "a truth value"}.get(node.kind, "a number")
+
+
+def _style_at(text: str, index: int, *, plain: bool) -> str | None:
+    """The C parser's events carry no style: a scalar that is not plain begins with the sign of its style."""
+    if plain:
+        return None
+    first = text[index : index + 1]
+    return first if first in ("'", '"', "|", ">") else None

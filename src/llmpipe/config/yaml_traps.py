@@ -1,0 +1,71 @@
+"""What a YAML syntax error most likely means to the person who wrote the line."""
+
+from __future__ import annotations
+
+import re
+
+from llmpipe.config.nodes import SourceText
+from llmpipe.errors import Problem
+
+_VALUE = r"^(?P<head>\s*(?:- +)*(?:[\w.-]+:[ \t]+)?)"
+_BRACES = re.compile(_VALUE + r"(?P<value>\{[{%].*?)\s*$")
+_QUOTED_START = re.compile(_VALUE + r"""(?P<value>(?P<q>["'])(?:(?!(?P=q)).)*(?P=q)[ \t]*[^\s#,\]}:].*?)\s*$""")
+_COLON = re.compile(r"^(?P<head>\s*(?:- +)*[\w.-]+:[ \t]+)(?P<value>[^\s\"'|>{\[].*?:(?:[ \t].*?)?)\s*$")
+_RESERVED = re.compile(_VALUE + r"(?P<value>[@`%].*?)\s*$")
+_BANG = re.compile(_VALUE + r"(?P<value>[!*&].*?)\s*$")
+_OPEN_QUOTE = re.compile(_VALUE + r"""(?P<value>["'].*?)\s*$""")
+
+_TRAPS = (
+    (_BRACES, "Y109", "'{{' opens a YAML mapping here, not a template"),
+    (_QUOTED_START, "Y109", "the text goes on after its closing quote"),
+    (_RESERVED, "Y109", "a value cannot begin with this character"),
+    (_COLON, "Y109", "': ' inside of unquoted text starts a new key"),
+    (_BANG, "Y109", "'!', '*' and '&' have a meaning of their own at the start of a value"),
+)
+_NOTE = "wrap the whole value in single or double quotes, or write it as a block after '|'"
+
+
+def advise(source: SourceText, said: str, index: int, context: int | None) -> Problem:
+    """The problem for a parser's error `said` at character `index`, with the advice that fits the line."""
+    for spot in (index, context):
+        if spot is not None:
+            trap = _trap(source, spot)
+            if trap is not None:
+                return trap
+    line, _ = _line_at(source, index)
+    place = source.place(index)
+    if "\t" in said or ("cannot start any token" in said and source.text[index : index + 1] == "\t"):
+        return Problem("Y103", "a tab cannot indent YAML", place, hint="use spaces")
+    if "quoted scalar" in said or "end of stream" in said:
+        where = source.place(context) if context is not None else place
+        return Problem("Y103", "a quote that is never closed", where) if _open_quote(source, context) else _plain(said, place)
+    if "control characters" in said or "special characters" in said:
+        return Problem("Y103", "a control character that YAML does not allow", place)
+    if "block" in said and line.strip():
+        note = "entries of one mapping or list begin in the same column"
+        return Problem("Y103", f"not YAML: {said}", place, note=note)
+    return _plain(said, place)
+
+
+def _plain(said: str, place: object) -> Problem:
+    return Problem("Y103", f"not YAML: {said}", place)  # type: ignore[arg-type]
+
+
+def _open_quote(source: SourceText, context: int | None) -> bool:
+    return context is not None and source.text[context : context + 1] in ("'", '"')
+
+
+def _trap(source: SourceText, index: int) -> Problem | None:
+    line, start = _line_at(source, index)
+    for pattern, code, message in _TRAPS:
+        match = pattern.match(line)
+        if match is not None:
+            place = source.place(start + match.start("value"), start + match.end("value"))
+            return Problem(code, message, place, hint="quote this", note=_NOTE)
+    return None
+
+
+def _line_at(source: SourceText, index: int) -> tuple[str, int]:
+    start = source.text.rfind("\n", 0, index) + 1
+    end = source.text.find("\n", start)
+    return source.text[start : end if end >= 0 else len(source.text)], start
