@@ -39,7 +39,6 @@ _RESERVED_HEADERS = frozenset(
         "keep-alive",
     }
 )
-)
 
 
 @dataclass(frozen=True, slots=True)
