@@ -1,0 +1,58 @@
+# `make demo` and `make test` need Python 3.11 or later and nothing else; both set up .venv first, once.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check unit coverage bench soak format lock wheel clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: $(READY) ## make .venv with the locked requirements (does nothing when nothing changed)
+
+$(READY): requirements-dev.lock pyproject.toml tools/find-python
+	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || "$$(sh tools/find-python)" -m venv --clear $(VENV)
+	@echo "Setting up $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+demo: setup ## run the main pipeline: no key, no account, no network
+	$(BIN)/llmpipe run pipelines/tickets.yaml
+
+test: check unit ## everything that must hold: checks, then tests
+
+check: setup ## formatting, lint, types, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+unit: setup ## the tests alone
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+coverage: setup ## the tests with branch coverage, child processes included
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
+
+bench: setup ## what a call costs, beside a bare loop making the same requests
+	$(BIN)/python benchmarks/calls.py
+
+soak: setup ## the tests that take minutes
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+format: setup ## rewrite the code in the house's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## write both lock files anew, at the newest versions
+	sh tools/lock
+
+wheel: setup ## build the wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+
+clean: ## remove what can be made again (not output/)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
