@@ -34,6 +34,16 @@ def money(usd: Decimal) -> str:
     return f"${usd:.4f}" if abs(usd) >= Decimal("0.0001") else "<$0.0001"
 
 
+def bytes_text(number: int) -> str:
+    """1536 -> "1.5 KiB"."""
+    size, unit = float(number), "B"
+    for bigger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, bigger
+    return f"{size:.1f} {unit}" if unit != "B" else f"{number} B"
+
+
 def lasted(seconds: float) -> str:
     """0.42 -> "0.4s", 291 -> "4m 51s", 7260 -> "2h 1m"."""
     if seconds < 10:

@@ -1,0 +1,180 @@
+"""What a pipeline file comes to once everything is resolved: for `validate -v`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+
+from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Scope, Step
+from llmpipe.policy import Retry, Timeout, backoff_delay
+from llmpipe.providers.table import Target, resolve
+from llmpipe.report.figures import count, lasted, money, plural, said
+from llmpipe.types import Model
+
+Variable = Callable[[str], str | None]
+
+
+def headline(pipeline: Pipeline) -> str:
+    """One line: the file is usable, and how much it holds."""
+    parts = [plural(len(pipeline.steps), "step"), plural(len(pipeline.datasets), "dataset")]
+    return f"{said(_shown(pipeline))}: ok ({', '.join([*parts, plural(len(pipeline.models), 'model')])})"
+
+
+def _shown(pipeline: Pipeline) -> str:
+    try:
+        return str(pipeline.path.relative_to(pipeline.root))
+    except ValueError:
+        return str(pipeline.path)
+
+
+def facts(pipeline: Pipeline, variable: Variable) -> list[str]:
+    """The resolved facts, two columns in from the left."""
+    lines = [f"name       {said(pipeline.name)}", f"project    {said(pipeline.root)}"]
+    lines += [f"var        {said(name)} = {said(value, 60)}" for name, value in sorted(pipeline.vars.items())]
+    for dataset in pipeline.datasets.values():
+        files = "stdin" if dataset.stdin else plural(len(dataset.paths), "file")
+        key = f"key {said(dataset.key)}" if dataset.key else "key made of the row's content"
+        lines.append(f"dataset    {said(dataset.name)}: {dataset.format}, {files}, {key}")
+    used = [name for step in pipeline.steps for name in _models_of(step, pipeline)]
+    for name in dict.fromkeys(used):
+        lines += _model(pipeline.models[name], variable)
+    for step in (pipeline.step(id) for id in pipeline.order):
+        lines += _step(step, pipeline)
+    lines += _budget(pipeline)
+    lines += [f"output     {said(o.path)} from step {said(o.step)}" for o in pipeline.outputs]
+    return [f"  {line}" for line in lines]
+
+
+def _models_of(step: Step, pipeline: Pipeline) -> list[str]:
+    """The models that a step may ask, fallbacks after the choices."""
+    own = [name for name in step.models if name in pipeline.models]
+    below = [b for name in own for b in _fallback(step, pipeline.models[name])]
+    return list(dict.fromkeys([*own, *(b for b in below if b in pipeline.models)]))
+
+
+def _fallback(step: Step, model: Model) -> tuple[str, ...]:
+    return model.fallback if step.fallback is None else step.fallback
+
+
+def _model(model: Model, variable: Variable) -> Iterator[str]:
+    try:
+        target = resolve(model)
+    except ValueError as error:
+        yield f"model      {said(model.name)}: {said(error)}"
+        return
+    yield f"model      {said(model.name)}: {said(model.label)}, {_sends(model, target)}, {_key(target, variable)}"
+    limits = model.limits
+    dials = [f"concurrency {limits.concurrency if limits.concurrency is not None else 'auto'}"]
+    dials += [f"{n} {count(v) if v else 'off'}" for n, v in (("rpm", limits.rpm), ("tpm", limits.tpm)) if v is not None]
+    yield f"             {', '.join(dials)}" + (f"; falls back to {', '.join(model.fallback)}" if model.fallback else "")
+
+
+def _sends(model: Model, target: Target) -> str:
+    if target.wire == "echo":
+        return "answered here, nothing is sent"
+    source = "base_url of the file" if model.base_url else f"the address of provider {target.provider}"
+    return f"sends data to {said(target.origin)} ({source})"
+
+
+def _key(target: Target, variable: Variable) -> str:
+    if not target.api_key_envs:
+        return "no key"
+    named = " or ".join(target.api_key_envs)
+    return f"key in {named} ({'set' if any(variable(n) for n in target.api_key_envs) else 'not set'})"
+
+
+def _step(step: Step, pipeline: Pipeline) -> Iterator[str]:
+    asked = ", ".join(step.models) if step.kind == "model" else step.kind
+    yield f"step       {said(step.id)}: {scope_text(pipeline.scopes[step.scope])}; {said(asked)}"
+    after = list(dict.fromkeys([*(r.step for r in step.refs), *step.needs]))
+    if after:
+        yield f"             reads {said(', '.join(after))}"
+    contract = step.min_success
+    wanted = f"{count(contract.count)} successes" if contract.count is not None else f"{contract.share or 0:.4%}"
+    wanted = wanted.replace(".0000%", "%")
+    yield f"             on_error {step.on_error}, min_success {wanted}, at most {count(step.max_prompt)} bytes of prompt"
+    if step.kind != "model":
+        return
+    models = _models_of(step, pipeline)
+    fallbacks = max((len(_fallback(step, pipeline.models[m])) for m in step.models if m in pipeline.models), default=0)
+    yield f"             {bound_text(step, fallbacks)}"
+    if step.schema is not None:
+        for name in models:
+            yield from _dropped(step, pipeline.models[name])
+
+
+def bound_text(step: Step, fallbacks: int) -> str:
+    """How long one item may take at the most, waiting for a place not counted."""
+    reasks = step.max_reasks if step.schema is not None or step.checks else 0
+    one = call_bound(step.timeout, step.retry)
+    if one is None:
+        return "no time bound: neither timeout.attempt nor timeout.total is set"
+    factors = [f"{plural(step.retry.max_retries, 'retry', 'retries')}"]
+    factors += [plural(reasks, "re-ask")] if reasks else []
+    factors += [plural(fallbacks, "fallback")] if fallbacks else []
+    whole = one * (1 + reasks) * (1 + fallbacks)
+    return f"an item takes at most {lasted(whole)} ({lasted(one)} a call, {', '.join(factors)}), queueing not counted"
+
+
+def call_bound(timeout: Timeout, retry: Retry) -> float | None:
+    """Seconds that one call with all its attempts takes at the most; None without a bound."""
+    attempts = None
+    if timeout.attempt is not None:
+        waits = (max(backoff_delay(n, base=retry.base, cap=retry.cap), retry.retry_after_max)
+                 for n in range(1, retry.max_retries + 1))  # fmt: skip
+        attempts = timeout.attempt * (retry.max_retries + 1) + sum(waits)
+    bounds = [b for b in (attempts, timeout.total) if b is not None]
+    return min(bounds, default=None)
+
+
+def _dropped(step: Step, model: Model) -> Iterator[str]:
+    from llmpipe.structured.reduce import reduce_for
+
+    try:
+        target = resolve(model)
+    except ValueError:
+        return
+    assert step.schema is not None
+    mode = target.dialect.schema_mode
+    if mode != "json_schema":
+        how = {"json_object": "as JSON of any shape, the schema in the prompt", "prompt": "in the prompt"}.get(mode, "not sent")
+        yield f"             schema for {said(model.name)}: {how}; always validated here"
+        return
+    reduced = reduce_for(step.schema.document, target.dialect.schema_limits)
+    what = f"without {said(', '.join(reduced.dropped), 200)}" if reduced.dropped else "whole"
+    yield f"             schema for {said(model.name)}: sent natively, {what}; always validated here in full"
+
+
+def scope_text(scope: Scope) -> str:
+    """A scope in words."""
+    match scope.kind:
+        case "root":
+            return "once"
+        case "dataset":
+            return f"for each row of {said(scope.dataset)}"
+        case "values":
+            return f"for each of vars.{said('.'.join(scope.path))}"
+        case "fanout":
+            return f"for each of steps.{said('.'.join([scope.step or '', *scope.path]))}"
+        case "split":
+            return f"for each piece of text{_below(scope)}"
+        case "samples":
+            return f"{plural(scope.count, 'sample')}{_below(scope)}"
+        case "models":
+            return f"for each model of {said(', '.join(scope.models))}{_below(scope)}"
+        case "group":
+            size = f" of at most {scope.size}" if scope.size else ""
+            by = f" by {said(scope.by.source)}" if scope.by else ""
+            return f"for each group{size} of steps.{said(scope.step)}{by}"
+
+
+def _below(scope: Scope) -> str:
+    return f" below {said(scope.parent)}" if scope.parent and scope.parent != ROOT_SCOPE else ""
+
+
+def _budget(pipeline: Pipeline) -> Iterator[str]:
+    budget = pipeline.budget
+    parts = [money(Decimal(budget.usd))] if budget.usd is not None else []
+    parts += [f"{count(n)} {w}" for n, w in ((budget.tokens, "tokens"), (budget.calls, "calls")) if n is not None]
+    parts += [lasted(budget.wall_s)] if budget.wall_s is not None else []
+    yield f"budget     {', '.join(parts) if parts else 'none'}"
