@@ -12,12 +12,13 @@ from llmpipe.types import Attempt, LLMRequest, LLMResponse, Model
 
 if TYPE_CHECKING:
     from llmpipe.client.budget import BudgetKeeper
-    from llmpipe.client.cache import Cache
     from llmpipe.client.gate import Gates
+    from llmpipe.client.redact import Redactor
+
+    from llmpipe.client.allowance import RetryAllowance
+    from llmpipe.client.cache import Cache
     from llmpipe.client.http import Transport
     from llmpipe.client.journal import Journal
-    from llmpipe.client.redact import Redactor
-    from llmpipe.client.retries import RetryAllowance
     from llmpipe.providers.table import Target
 
 
@@ -60,7 +61,8 @@ class Call:
     A fallback is another Call that shares `attempts`, `request_id` and `journal`.
     """
 
-    request: LLMRequest
+    request: LLMRequest  # with the model's own parameters filled in
+    asked: LLMRequest  # as it was given: what another model is asked starts from this
     model: Model
     target: Target
     key: str  # client.keys.make_cache_key: names the answer in cache, journal and flight

@@ -12,6 +12,7 @@ class Journal(Protocol):
 
     For every `intend` there is exactly one `settle` with the same key and number, also when the call is cancelled:
     its attempt then says `billed="maybe"`. A number that was intended and never settled is what a killed process leaves.
+    `intend` and `settle` take effect even if the caller is cancelled while it waits for them.
     """
 
     def recall(self, key: str) -> LLMResponse | None:

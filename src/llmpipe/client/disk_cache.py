@@ -1,0 +1,272 @@
+"""The cache that outlives the process: diskcache without pickle, without files of its own, without eviction.
+
+The only module that knows diskcache (facts C). Rows are bytes under hexadecimal keys, always inside the database: a row
+that says anything else (a pickled key or value, a file name, another type) is refused and counts as a miss, so neither
+CVE-2025-69872 nor a planted file name has a way in. The database is never deleted or mended here: when it cannot be used,
+the cache says so once and the run goes on uncached.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmpipe.client.batches import Batches
+from llmpipe.client.claims import Claims
+from llmpipe.client.encoding import unseal
+from llmpipe.client.private_folder import private_folder
+from llmpipe.errors import StorageError
+
+_SETTINGS: dict[str, Any] = {
+    "statistics": 0,
+    "tag_index": 0,
+    "eviction_policy": "none",
+    "size_limit": 1 << 50,
+    "cull_limit": 0,
+    "sqlite_auto_vacuum": 1,
+    "sqlite_cache_size": 1 << 13,
+    "sqlite_journal_mode": "wal",
+    "sqlite_mmap_size": 1 << 26,
+    "sqlite_synchronous": 1,
+    "disk_min_file_size": 1 << 50,  # every value stays in the database
+    "disk_pickle_protocol": 4,
+}
+_COUNTERS = frozenset({"count", "size", "hits", "misses"})
+_LOCK_WAIT_S = 5.0
+_PATIENCE = 3  # batches in a row that could not be written; after them no answer waits for a write again
+_DATABASE = "cache.db"
+
+
+class CacheWarning(UserWarning):
+    """The response cache cannot be used, or not wholly; the run goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What a cache holds: answers, bytes on disk, and when the oldest and newest were stored (seconds since the epoch)."""
+
+    entries: int
+    bytes: int
+    oldest: float | None
+    newest: float | None
+
+
+class DiskCache:
+    """Sealed answers in `folder`, shared by the runs of a project. One reading and one writing thread, both off the event loop.
+
+    Raises StorageError if the folder is not ours alone (client/private_folder.py). Any other fault of the storage is told to
+    `warn` once, with one sentence, and the cache is then as good as empty.
+    """
+
+    def __init__(self, folder: Path, *, warn: Callable[[str], None] | None = None) -> None:
+        self.folder = private_folder(Path(folder))
+        self._warn = warn or _warned
+        self._told: set[str] = set()
+        self._claims: Claims | None = None
+        self._store: Any = None
+        self._failed_writes = 0
+        with self._tolerant("opened"):
+            self._store = _opened(self.folder)
+            self._claims = Claims(self.folder / "claims.lock")
+        self._reads: Batches[str, bytes | None] = Batches("llmpipe-cache-read", self._read_all, self._let_go)
+        self._writes: Batches[tuple[str, bytes], bool] = Batches("llmpipe-cache-write", self._write_all, self._let_go)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the cache works at all."""
+        return self._store is not None
+
+    async def get(self, key: str) -> bytes | None:
+        """What was put under `key`, or None."""
+        return await self._reads.ask(key) if self._store is not None else None
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Keep `value` under `key`; returns once it is committed, or once it is clear that it cannot be kept."""
+        if self._store is not None and self._failed_writes < _PATIENCE:
+            await self._writes.ask((key, value))
+
+    def claim(self, key: str, ttl_s: float) -> bool:
+        """Whether the caller may now buy the answer (client/claims.py)."""
+        return self._claims is None or self._claims.claim(key, ttl_s)
+
+    def release(self, key: str) -> None:
+        """Give a claim back."""
+        if self._claims is not None:
+            self._claims.release(key)
+
+    def close(self) -> None:
+        """Write what is still to be written, and let go of the database."""
+        self._reads.close()
+        self._writes.close()
+        self._let_go()
+        if self._claims is not None:
+            self._claims.close()
+
+    def stats(self) -> CacheStats:
+        """What the cache holds. Raises StorageError if it cannot be read. Blocks."""
+        with self._strict() as store:
+            ((entries, oldest, newest),) = _sql(store, "SELECT COUNT(*), MIN(store_time), MAX(store_time) FROM Cache")
+        size = sum(path.stat().st_size for path in self.folder.glob(f"{_DATABASE}*"))
+        return CacheStats(entries, size, oldest, newest)
+
+    def entries(self) -> Iterator[tuple[str, bytes]]:
+        """Every intact key and sealed answer, oldest first. Raises StorageError if the cache cannot be read. Blocks."""
+        with self._strict() as store:
+            keys = [key for (key,) in _sql(store, "SELECT key FROM Cache WHERE raw = 1 ORDER BY rowid")]
+            for key in keys:
+                value = store.get(key) if isinstance(key, str) else None
+                if isinstance(value, bytes) and unseal(value, key=key) is not None:
+                    yield key, value
+
+    def clear(self) -> int:
+        """Delete every answer and give the space back; how many there were. Raises StorageError. Blocks."""
+        return self._delete("rowid IS NOT NULL", ())
+
+    def prune(self, *, older_than_s: float | None = None, max_bytes: int | None = None) -> int:
+        """Delete answers stored longer ago than `older_than_s`, then the oldest ones until `max_bytes` of answers are left.
+
+        Returns how many went. Raises StorageError. Blocks.
+        """
+        gone = 0
+        if older_than_s is not None:
+            gone += self._delete("store_time < ?", (time.time() - older_than_s,))
+        if max_bytes is not None:
+            gone += self._delete(
+                "rowid IN (SELECT rowid FROM (SELECT rowid, SUM(LENGTH(value)) OVER"
+                " (ORDER BY store_time DESC, rowid DESC) AS total FROM Cache) WHERE total > ?)",
+                (max_bytes,),
+            )
+        return gone
+
+    def _delete(self, condition: str, values: tuple[Any, ...]) -> int:
+        with self._strict() as store, store.transact(retry=True):
+            ((count,),) = _sql(store, f"SELECT COUNT(*) FROM Cache WHERE {condition}", values)  # noqa: S608 - ours
+            _sql(store, f"DELETE FROM Cache WHERE {condition}", values)  # noqa: S608 - ours
+        with self._strict() as store:
+            _sql(store, "PRAGMA wal_checkpoint(TRUNCATE)")  # gives the space back
+        return int(count)
+
+    def _read_all(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        found: list[bytes | None] = [None] * len(keys)
+        with self._tolerant("read"):
+            for index, key in enumerate(keys):
+                value = self._store.get(key)
+                found[index] = value if isinstance(value, bytes) else None
+        return found
+
+    def _write_all(self, entries: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
+        self._failed_writes += 1
+        with self._tolerant("written"):
+            with self._store.transact():
+                for key, value in entries:
+                    self._store.set(key, value)
+            self._failed_writes = 0
+        return [self._failed_writes == 0] * len(entries)
+
+    def _let_go(self) -> None:
+        if self._store is not None:
+            with suppress(Exception):
+                self._store.close()  # the connection of this thread
+
+    @contextmanager
+    def _tolerant(self, verb: str) -> Iterator[None]:
+        """Tell of a fault once per verb, and go on: a cache must never be what a run fails of."""
+        try:
+            yield
+        except Exception as err:  # noqa: BLE001 - diskcache and SQLite raise many kinds, a damaged database any
+            if verb not in self._told:
+                self._told.add(verb)
+                self._warn(f"the response cache in {self.folder} cannot be {verb}, going on without: {_words(err)}")
+
+    @contextmanager
+    def _strict(self) -> Iterator[Any]:
+        if self._store is None:
+            raise StorageError(f"the response cache in {self.folder} cannot be opened")
+        try:
+            yield self._store
+        except sqlite3.Error as err:
+            raise StorageError(f"the response cache in {self.folder}: {_words(err)}") from err
+
+
+def _opened(folder: Path) -> Any:
+    """diskcache's store, on a database whose settings are ours. Raises whatever a damaged one makes SQLite raise."""
+    import diskcache
+
+    _check_settings(folder / _DATABASE)
+    mask = os.umask(0o077)
+    try:
+        store = diskcache.Cache(str(folder.resolve()), timeout=_LOCK_WAIT_S, disk=_bytes_disk(), **_SETTINGS)
+    finally:
+        os.umask(mask)
+    store.close()
+    return store
+
+
+def _check_settings(database: Path) -> None:
+    """Refuse settings that we did not write: diskcache makes attributes and PRAGMA statements of whatever stands there."""
+    if not database.exists():
+        return
+    connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)
+    try:
+        rows = connection.execute("SELECT key, value FROM Settings").fetchall()
+    except sqlite3.OperationalError as err:
+        if "no such table" in str(err):  # another process is creating it right now
+            return
+        raise
+    finally:
+        connection.close()
+    for key, value in rows:
+        if key not in _COUNTERS and _SETTINGS.get(key) != value:
+            raise StorageError(f"its settings are not those of llmpipe ({str(key)[:40]})")
+
+
+def _bytes_disk() -> type:
+    import diskcache
+
+    class BytesDisk(diskcache.Disk):  # type: ignore[misc]
+        """Text keys, bytes values, nothing else in or out (facts C)."""
+
+        def put(self, key: Any) -> tuple[str, bool]:
+            if type(key) is not str:
+                raise TypeError("keys are text")
+            return key, True
+
+        def get(self, key: Any, raw: Any) -> str:
+            if not raw or type(key) is not str:
+                raise sqlite3.DataError("a key of a foreign kind")
+            return key
+
+        def store(self, value: Any, read: bool, key: Any = None) -> tuple[int, int, None, Any]:
+            if type(value) is not bytes or read:
+                raise TypeError("values are bytes")
+            return len(value), diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
+
+        def fetch(self, mode: Any, filename: Any, value: Any, read: bool) -> bytes | None:
+            if mode != diskcache.core.MODE_RAW or filename is not None or type(value) is not bytes or read:
+                return None
+            return value
+
+        def remove(self, file_path: Any) -> None:
+            """Nothing: a file name in the database is not ours, and what it names may be anything."""
+
+    return BytesDisk
+
+
+def _sql(store: Any, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = store._sql(statement, values).fetchall()
+    return rows
+
+
+def _words(err: Exception) -> str:
+    return f"{type(err).__name__}: {err}" if str(err) else type(err).__name__
+
+
+def _warned(text: str) -> None:
+    warnings.warn(CacheWarning(text), stacklevel=4)

@@ -1,0 +1,106 @@
+"""Names an answer by everything that decides it: canonical JSON over an allow-list, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmpipe.errors import BadRequest
+from llmpipe.types import LLMRequest
+
+if TYPE_CHECKING:
+    from llmpipe.providers.table import Target
+
+KEY_VERSION = 1
+
+
+def make_cache_key(request: LLMRequest, target: Target | None = None) -> str:
+    """The sha256, in hex, under which the answer to `request` is kept (design 5).
+
+    In it: provider, address, model, conversation, parameters, the schema where it is sent, extra body, API version and
+    beta headers, sample, what `echo` is told to do. Not in it: timeouts, retries, limits, names of models, keys.
+    Without `target`, `request.model` is read as a bare client reads it. Raises BadRequest for what JSON cannot hold.
+    """
+    if target is None:
+        from llmpipe.client.naming import named
+
+        _, target = named(request.model, {})
+    return digest(key_material(request, target))
+
+
+def digest(material: bytes) -> str:
+    """The key of that material."""
+    return hashlib.sha256(material).hexdigest()
+
+
+def key_material(request: LLMRequest, target: Target) -> bytes:
+    """The canonical JSON that a key is the digest of; a part that is not set is left out, so that new parts change no key."""
+    parts: dict[str, Any] = {
+        "v": KEY_VERSION,
+        "provider": target.provider,
+        "address": target.url,
+        "model": target.model,
+        "turns": [(m.role, m.content) for m in request.turns()],
+        "params": _params(request, target),
+        "schema": _schema_as_sent(request, target),
+        "extra": request.extra,
+        "headers": {k: v for k, v in target.headers.items() if k.endswith(("-version", "-beta"))},
+        "sample": request.sample,
+        "echo": _echo(request),
+    }
+    try:
+        text = json.dumps(
+            {name: value for name, value in parts.items() if value},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+            default=_plain,
+        )
+    except (TypeError, ValueError, RecursionError) as err:
+        refused = BadRequest(f"the request holds something that JSON cannot: {err}")
+        refused.sent = False
+        raise refused from err
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _params(request: LLMRequest, target: Target) -> dict[str, Any]:
+    limit = request.max_output_tokens
+    given = {
+        "temperature": _number(request.temperature),
+        "top_p": _number(request.top_p),
+        "max_output_tokens": target.dialect.default_output_tokens if limit is None else limit,
+        "seed": request.seed,
+        "stop": request.stop or None,
+        "reasoning_effort": request.reasoning_effort,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _schema_as_sent(request: LLMRequest, target: Target) -> dict[str, Any] | None:
+    how = target.dialect
+    if request.schema is None or how.schema_mode == "none":
+        return None
+    return {
+        "mode": how.schema_mode,
+        "limits": how.schema_limits,
+        "in_prompt": how.schema_in_prompt,
+        "document": request.schema,
+    }
+
+
+def _echo(request: LLMRequest) -> dict[str, Any]:
+    told = {"force_error": request.force_error, "latency_s": request.latency_s, "faults": request.faults}
+    return {name: value for name, value in told.items() if value}
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)  # 1 and 1.0 are one temperature
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a value of type {type(value).__name__}")

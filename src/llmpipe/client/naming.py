@@ -1,0 +1,34 @@
+"""What the name of a model means: an entry that the client was given, "provider/model-id", or a bare name for `echo`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmpipe.errors import KeyMissing, ModelUnknown
+from llmpipe.providers.table import Target, resolve
+from llmpipe.types import Model
+
+EMBEDDED = "echo"
+
+
+def named(name: str, models: Mapping[str, Model]) -> tuple[Model, Target]:
+    """The model of that name and the target of its calls. Raises ModelUnknown (nothing was sent) saying what to mend."""
+    model = models.get(name)
+    if model is None:
+        provider, slash, id = name.partition("/")
+        model = Model(name=name, provider=provider, model=id) if slash else Model(name=name, provider=EMBEDDED, model=name)
+    try:
+        return model, resolve(model)
+    except ValueError as err:
+        unknown = ModelUnknown(f"model '{name}': {err}")
+        unknown.sent = False
+        raise unknown from err
+
+
+def missing_key(model: Model, target: Target) -> KeyMissing:
+    """The error for a key that is in none of the target's variables."""
+    wanted = " or ".join(target.api_key_envs)
+    return KeyMissing(
+        f"model '{model.name}' needs an API key, and {wanted} is not set: set it in the environment or in the "
+        f"project's .env, or use `provider: {EMBEDDED}` to try without a model"
+    )
