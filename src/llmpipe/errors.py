@@ -2,6 +2,7 @@
 
     LlmpipeError                     has a code, advice and the exit code of a run that it ends
     ├── ConfigError                  2   every problem of a pipeline file, at once (Y1xx, C2xx, P4xx, O5xx)
+    ├── SchemaUnusable               2   C240, an output schema that cannot be used; carries every problem
     ├── DataError                    2   a dataset that cannot be read (D301 - D309)
     ├── ItemError                    1   one item that cannot be asked (D310 - D339)
     ├── KeyMissing                   4   P401, found before the first call
@@ -12,7 +13,8 @@
         ├── AccountError                 closes the gate: every further call would fail alike
         │   ├── KeyRefused           4   P402        ├── AccessDenied      4   P403
         │   ├── QuotaExhausted       1   P404        ├── ModelUnknown      1   P405
-        │   ├── SchemaRejected       1   P406        └── RedirectRefused   1   P407
+        │   ├── SchemaRejected       1   P406        ├── RedirectRefused   1   P407
+        │   └── PlainHttpRefused     1   P408
         ├── RequestRefused               this request can never succeed
         │   ├── BadRequest               P410        ├── ContextTooLong        P411
         │   ├── ContentFiltered          P412        └── RequestTooLarge       P413
@@ -101,6 +103,19 @@ class ConfigError(LlmpipeError):
         first = self.problems[0] if self.problems else None
         text = f"{first.place.file}:{first.place.line}:{first.place.column}: {first.code} {first.message}" if first else ""
         super().__init__(text if len(self.problems) < 2 else f"{text} (and {len(self.problems) - 1} more)")
+
+
+class SchemaUnusable(LlmpipeError):
+    """An output schema that cannot be used. `problems` holds each with its JSON pointer (structured.lint.SchemaProblem)."""
+
+    code = "C240"
+    title = "the output schema is not usable"
+    advice = "Mend the schema at the pointers that are listed."
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Any]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
 
 
 class DataError(LlmpipeError):
@@ -264,6 +279,12 @@ class RedirectRefused(AccountError):
     code = "P407"
     title = "the server answered with a redirect"
     advice = "Redirects are not followed, so that keys and prompts stay with the named host: correct base_url."
+
+
+class PlainHttpRefused(AccountError):
+    code = "P408"
+    title = "plain http to another host"
+    advice = "Use https, or set `allow_http: true` on the model if nobody can listen on the way."
 
 
 class RequestRefused(CallFailed):

@@ -1,0 +1,85 @@
+"""Through which proxy a host is reached: a pure decision on the settings that curl reads too."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from llmpipe.errors import ConfigError, Place, Problem
+
+_VARIABLES = {"https": "HTTPS_PROXY", "http": "HTTP_PROXY", "all": "ALL_PROXY", "no": "NO_PROXY"}
+
+
+def is_loopback(host: str) -> bool:
+    """True if `host` (a name or an address, without brackets) can only be this machine."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """Proxy addresses by scheme, and the hosts that need none. Loopback never goes through a proxy (facts D9)."""
+
+    https: str | None = None
+    http: str | None = None
+    exempt: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, get: Callable[[str], str | None]) -> Proxies:
+        """Read HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their lower-case forms) through `get`.
+
+        `get` must look into the real environment only: a `.env` of a checked-out project may not redirect traffic.
+        Raises ConfigError for a proxy that is not `http://` or `https://`.
+        """
+        values = {kind: get(name) or get(name.lower()) or "" for kind, name in _VARIABLES.items()}
+        for kind in ("https", "http", "all"):
+            _check(_VARIABLES[kind], values[kind])
+        return cls(
+            https=values["https"] or values["all"] or None,
+            http=values["http"] or values["all"] or None,
+            exempt=tuple(part.strip().lower() for part in values["no"].split(",") if part.strip()),
+        )
+
+    def for_url(self, url: str) -> str | None:
+        """The proxy for `url`, or None for a direct connection."""
+        parts = urlsplit(url)
+        proxy = self.https if parts.scheme == "https" else self.http
+        host = (parts.hostname or "").lower()
+        if proxy is None or is_loopback(host):
+            return None
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return None if any(_covers(entry, host, port) for entry in self.exempt) else proxy
+
+
+def _check(variable: str, value: str) -> None:
+    if value and urlsplit(value).scheme not in ("http", "https"):
+        problem = Problem(
+            "P409",
+            f"the proxy in {variable} is neither http:// nor https://",
+            Place("environment"),
+            note="SOCKS proxies are not supported; unset the variable or name an HTTP proxy",
+        )
+        raise ConfigError([problem])
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    """True if an entry of NO_PROXY (`*`, a name, `.suffix`, `name:port`, an address, a network) means this host."""
+    if entry == "*":
+        return True
+    name, colon, number = entry.rpartition(":")
+    if colon and number.isdigit() and ":" not in name:
+        if int(number) != port:
+            return False
+        entry = name
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        suffix = entry.lstrip("*").lstrip(".")
+        return host == suffix or host.endswith("." + suffix)

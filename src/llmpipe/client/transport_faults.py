@@ -1,0 +1,132 @@
+"""What an exception of the HTTP libraries means: a table by class name, that people can read and that imports nothing.
+
+httpx-aiohttp names some faults wrongly (a server that hangs up becomes a connect timeout), so the cause, aiohttp's own
+exception, is asked first. `billed` says whether the request may have reached the provider: "no" only where the
+connection cannot have been used yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llmpipe.errors import (
+    BadReply,
+    BadRequest,
+    Billed,
+    CallFailed,
+    CallTimeout,
+    NetworkFault,
+    RedirectRefused,
+    StreamCut,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The class of failure, whether the request may have been sent, and what people are told."""
+
+    error: type[CallFailed]
+    billed: Billed
+    words: str
+    clock: str = ""  # for CallTimeout
+    retry: bool | None = None  # False: the same fault would come back at once
+
+
+_CONNECT = Meaning(NetworkFault, "no", "could not connect")
+_CERTIFICATE = Meaning(NetworkFault, "no", "the server's TLS certificate was not accepted", retry=False)
+_PROXY = Meaning(NetworkFault, "no", "the proxy refused the connection")
+_BROKEN = Meaning(NetworkFault, "maybe", "the connection broke before the reply was complete")
+_CUT = Meaning(StreamCut, "maybe", "the reply broke off")
+_NOT_HTTP = Meaning(BadReply, "maybe", "the server did not answer in HTTP")
+_REDIRECT = Meaning(RedirectRefused, "no", "the server answered with a redirect")
+_URL = Meaning(BadRequest, "no", "the address is not usable")
+_CONNECT_CLOCK = Meaning(CallTimeout, "no", "no connection in time", clock="connect")
+_IDLE_CLOCK = Meaning(CallTimeout, "maybe", "the server fell silent", clock="idle")
+_ATTEMPT_CLOCK = Meaning(CallTimeout, "maybe", "no reply in time", clock="attempt")
+
+MEANINGS: dict[str, Meaning] = {
+    # aiohttp
+    "aiohttp.ConnectionTimeoutError": _CONNECT_CLOCK,
+    "aiohttp.SocketTimeoutError": _IDLE_CLOCK,
+    "aiohttp.ServerTimeoutError": _IDLE_CLOCK,
+    "aiohttp.ClientConnectorCertificateError": _CERTIFICATE,
+    "aiohttp.ServerFingerprintMismatch": _CERTIFICATE,
+    "aiohttp.ClientProxyConnectionError": _PROXY,
+    "aiohttp.ClientHttpProxyError": _PROXY,
+    "aiohttp.ClientConnectorError": _CONNECT,
+    "aiohttp.ClientPayloadError": _CUT,
+    "aiohttp.TooManyRedirects": _REDIRECT,
+    "aiohttp.RedirectClientError": _REDIRECT,
+    "aiohttp.InvalidURL": _URL,
+    "aiohttp.NonHttpUrlClientError": _URL,
+    "aiohttp.ClientResponseError": _NOT_HTTP,
+    "aiohttp.WSMessageTypeError": _NOT_HTTP,
+    "aiohttp.WebSocketError": _NOT_HTTP,
+    "aiohttp.EofStream": _CUT,
+    "aiohttp.HttpProcessingError": _NOT_HTTP,
+    "aiohttp.ClientConnectionError": _BROKEN,
+    "aiohttp.ClientError": _BROKEN,
+    # httpx
+    "httpx.ConnectTimeout": _CONNECT_CLOCK,
+    "httpx.PoolTimeout": _CONNECT_CLOCK,
+    "httpx.TimeoutException": _IDLE_CLOCK,
+    "httpx.ConnectError": _CONNECT,
+    "httpx.ProxyError": _PROXY,
+    "httpx.UnsupportedProtocol": _URL,
+    "httpx.InvalidURL": _URL,
+    "httpx.ReadError": _CUT,
+    "httpx.DecodingError": _NOT_HTTP,
+    "httpx.ProtocolError": _BROKEN,
+    "httpx.NetworkError": _BROKEN,
+    "httpx.TooManyRedirects": _REDIRECT,
+    "httpx.HTTPError": _BROKEN,
+    "httpx.StreamError": _CUT,
+    "httpx.CookieConflict": _NOT_HTTP,
+    # the interpreter
+    "ssl.SSLCertVerificationError": _CERTIFICATE,
+    "builtins.TimeoutError": _ATTEMPT_CLOCK,
+    "builtins.OSError": _BROKEN,
+    "builtins.EOFError": _CUT,
+    "asyncio.IncompleteReadError": _CUT,
+}
+
+
+def meaning_of(error: BaseException) -> Meaning | None:
+    """What `error` means; None for an exception that is no fault of the network (a mistake in our own code)."""
+    for candidate in _candidates(error):
+        for name in _names(type(candidate)):
+            if name in MEANINGS:
+                return MEANINGS[name]
+    return None
+
+
+def fault_of(error: BaseException, host: str, **evidence: Any) -> CallFailed | None:
+    """The error to raise for `error` from `host`, with `evidence` as in CallFailed; None as in `meaning_of`."""
+    meaning = meaning_of(error)
+    if meaning is None:
+        return None
+    detail = f" ({_words(error)})" if str(error) else ""
+    evidence = {"billed": meaning.billed, "should_retry": meaning.retry, **evidence}
+    if issubclass(meaning.error, CallTimeout):
+        return meaning.error(f"{host}: {meaning.words}{detail}", clock=meaning.clock, **evidence)
+    return meaning.error(f"{host}: {meaning.words}{detail}", **evidence)
+
+
+def _candidates(error: BaseException) -> Iterator[BaseException]:
+    """The cause first where aiohttp raised it: the wrapper's own name is a guess."""
+    cause = error.__cause__
+    if cause is not None and type(cause).__module__.startswith("aiohttp"):
+        yield cause
+    yield error
+
+
+def _names(cls: type[BaseException]) -> Iterator[str]:
+    for base in cls.__mro__:
+        yield f"{base.__module__.partition('.')[0]}.{base.__name__}"
+
+
+def _words(error: BaseException) -> str:
+    """The exception's own words, on one line and bounded: they may quote what a hostile server sent."""
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,348 @@
+"""A server on loopback that misbehaves by name: `with FaultServer(["rate_limit", "ok"]) as server: ... server.url`.
+
+It runs in a thread of its own, so that synchronous code, asyncio code and child processes can all be tested against it.
+`plan` is a list of fault names, one per request, the last one repeated; or a function from the request's number
+(from 0) and its body to a name. The wire is told from the path; the base URLs are `server.base(wire)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.faults import replies
+
+Plan = Sequence[str] | Callable[[int, bytes], str]
+
+
+@dataclass
+class Seen:
+    """One request as the server saw it."""
+
+    fault: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float
+    in_flight: int
+    closed_after: float | None = None  # seconds until the client hung up before it had a whole reply
+
+
+@dataclass
+class Exchange:
+    """What a fault works with."""
+
+    seen: Seen
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    text: str
+    wire: str = field(init=False)
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wire = replies.wire_of(self.seen.path.partition("?")[0])
+        headers = self.seen.headers
+        key = headers.get("authorization", "").removeprefix("Bearer ")
+        self.key = key or headers.get("x-api-key", "") or headers.get("x-goog-api-key", "")
+
+    async def raw(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def reply(self, status: int, body: bytes, *headers: str, kind: str = "application/json") -> None:
+        lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
+        await self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    async def error(self, kind: str, status: int, *headers: str) -> None:
+        await self.reply(status, replies.error(self.wire, kind, status, self.key), *headers)
+
+    def good(self) -> bytes:
+        return json.dumps(replies.answer(self.wire, self.text)).encode()
+
+    async def until_client_closes(self) -> None:
+        """Silence, until the client hangs up."""
+        start = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            await self.reader.read()
+        self.seen.closed_after = time.monotonic() - start
+
+
+Fault = Callable[[Exchange], Awaitable[None]]
+FAULTS: dict[str, Fault] = {}
+CLOSES: set[str] = set()  # faults after which the server hangs up
+
+
+def fault(*, closes: bool = False) -> Callable[[Fault], Fault]:
+    """Enter a function into FAULTS under its name."""
+
+    def enter(function: Fault) -> Fault:
+        name = function.__name__.strip("_")
+        FAULTS[name] = function
+        if closes:
+            CLOSES.add(name)
+        return function
+
+    return enter
+
+
+def _error_row(name: str, kind: str, status: int, *headers: str) -> None:
+    async def give(x: Exchange) -> None:
+        await x.error(kind, status, *headers)
+
+    FAULTS[name] = give
+
+
+for _row in (
+    ("rate_limit", "rate_limit", 429),
+    ("rate_limit_1s", "rate_limit", 429, "Retry-After: 1"),
+    ("rate_limit_ms", "rate_limit", 429, "retry-after-ms: 200"),
+    ("rate_limit_hour", "rate_limit", 429, "Retry-After: 3600"),
+    ("rate_limit_bad_hint", "rate_limit", 429, "Retry-After: 1e308"),
+    ("rate_limit_negative", "rate_limit", 429, "Retry-After: -5"),
+    ("overloaded", "overloaded", 529),
+    ("unavailable", "overloaded", 503),
+    ("server_error", "server_error", 500),
+    ("should_not_retry", "server_error", 500, "x-should-retry: false"),
+    ("key_refused", "key_refused", 401),
+    ("access_denied", "key_refused", 403),
+    ("quota", "quota", 429),
+    ("model_unknown", "model_unknown", 404),
+    ("bad_request", "bad_request", 400),
+):
+    _error_row(*_row)
+
+
+def _body_row(name: str, status: int, body: bytes, *headers: str, kind: str = "application/json") -> None:
+    async def give(x: Exchange) -> None:
+        await x.reply(status, body, *headers, kind=kind)
+
+    FAULTS[name] = give
+
+
+_PAGE = b"<!doctype html><html><body><h1>Just a moment...</h1></body></html>"
+_body_row("html_200", 200, _PAGE, kind="text/html")
+_body_row("html_502", 502, _PAGE, kind="text/html")
+_body_row("empty_body", 200, b"")
+_body_row("not_json", 200, b"{'single': quotes}")
+_body_row("null_json", 200, b"null")
+_body_row("deep_json", 200, b"[" * 200_000)
+_body_row("nan_json", 200, b'{"choices": NaN}')
+_body_row("bad_utf8", 200, b'{"choices": "\xff\xfe"}')
+_body_row("redirect", 307, b"", "Location: http://169.254.169.254/latest/meta-data")
+_body_row("gzip", 200, b"\x1f\x8b" + b"\0" * 40, "Content-Encoding: gzip")
+_body_row("many_headers", 200, b"{}", *(f"x-h{i}: {i}" for i in range(100_000)))
+_body_row("long_header", 200, b"{}", "x-long: " + "a" * 1_000_000)
+
+
+@fault()
+async def ok(x: Exchange) -> None:
+    await x.reply(200, x.good(), "x-request-id: req_1")
+
+
+@fault()
+async def slow(x: Exchange) -> None:
+    await asyncio.sleep(0.05)
+    await ok(x)
+
+
+@fault(closes=True)
+async def ok_then_close(x: Exchange) -> None:
+    await x.reply(200, x.good(), "Connection: close")
+
+
+@fault()
+async def ok_then_silent_close(x: Exchange) -> None:
+    """The reply promises keep-alive, and the connection is closed all the same."""
+    await ok(x)
+    x.writer.close()
+
+
+@fault()
+async def ok_chunked(x: Exchange) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    pieces = [x.good()[i : i + 7] for i in range(0, len(x.good()), 7)]
+    await x.raw(head + b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n")
+
+
+@fault(closes=True)
+async def ok_close_delimited(x: Exchange) -> None:
+    await x.raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + x.good())
+
+
+@fault()
+async def silence(x: Exchange) -> None:
+    await x.until_client_closes()
+
+
+@fault()
+async def silence_after_head(x: Exchange) -> None:
+    await x.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    await x.until_client_closes()
+
+
+@fault()
+async def silence_in_body(x: Exchange) -> None:
+    await x.raw(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"partial')
+    await x.until_client_closes()
+
+
+async def _drip(x: Exchange, data: bytes) -> None:
+    start = time.monotonic()
+    with contextlib.suppress(ConnectionError):
+        for byte in data:
+            await x.raw(bytes([byte]))
+            await asyncio.sleep(0.05)
+            if x.reader.at_eof():
+                break
+    x.seen.closed_after = time.monotonic() - start
+
+
+@fault(closes=True)
+async def drip_head(x: Exchange) -> None:
+    await _drip(x, b"HTTP/1.1 200 OK\r\nx-slow: " + b"a" * 2000)
+
+
+@fault(closes=True)
+async def drip_body(x: Exchange) -> None:
+    await x.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    await _drip(x, b"a" * 2000)
+
+
+@fault(closes=True)
+async def hang_up(x: Exchange) -> None:
+    pass
+
+
+@fault(closes=True)
+async def reset(x: Exchange) -> None:
+    x.writer.transport.abort()
+
+
+@fault(closes=True)
+async def cut_length(x: Exchange) -> None:
+    await x.raw(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"partial": true')
+
+
+@fault(closes=True)
+async def cut_chunked(x: Exchange) -> None:
+    await x.raw(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{"partia\r\n')
+
+
+@fault(closes=True)
+async def cut_close_delimited(x: Exchange) -> None:
+    await x.raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + x.good()[:40])
+
+
+@fault(closes=True)
+async def not_http(x: Exchange) -> None:
+    await x.raw(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+@fault(closes=True)
+async def two_lengths(x: Exchange) -> None:
+    await x.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 7\r\n\r\n{}xxxxx")
+
+
+@fault(closes=True)
+async def huge_length(x: Exchange) -> None:
+    await x.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n{")
+    await x.until_client_closes()
+
+
+@fault(closes=True)
+async def endless_body(x: Exchange) -> None:
+    await x.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    piece = b"10000\r\n" + b"a" * 65536 + b"\r\n"
+    with contextlib.suppress(ConnectionError):
+        while not x.reader.at_eof():
+            await x.raw(piece)
+    x.seen.closed_after = 0.0
+
+
+class FaultServer:
+    """See the module's first line. `requests` is what came, `peak` the most in flight at once."""
+
+    def __init__(self, plan: Plan = ("ok",), *, text: str = "hello") -> None:
+        self.requests: list[Seen] = []
+        self.connections = 0
+        self.peak = 0
+        self._plan, self._text, self._in_flight = plan, text, 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._ready = threading.Event()
+        self._stop: asyncio.Event | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def base(self, wire: str) -> str:
+        """The base URL to configure for a provider of that wire (facts A1)."""
+        return self.url + ("/v1" if wire.startswith("openai") else "")
+
+    def __enter__(self) -> FaultServer:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def names(self) -> list[str]:
+        return [seen.fault for seen in self.requests]
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        self._stop = asyncio.Event()
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=64 * 1024 * 1024, backlog=1024)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while await self._exchange(reader, writer):
+                pass
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        number = len(self.requests)
+        name = self._plan(number, body) if callable(self._plan) else self._plan[min(number, len(self._plan) - 1)]
+        self._in_flight += 1
+        self.peak = max(self.peak, self._in_flight)
+        path = head[0].split(" ")[1]
+        seen = Seen(name, path, headers, body, time.monotonic(), self._in_flight)
+        self.requests.append(seen)
+        try:
+            await FAULTS[name](Exchange(seen, reader, writer, self._text))
+        finally:
+            self._in_flight -= 1
+        return name not in CLOSES
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float = 5.0) -> bool:
+    """True once `condition` holds; False if it does not within `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
