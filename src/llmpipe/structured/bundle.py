@@ -1,0 +1,270 @@
+"""Brings the files that a schema refers to into one document whose every `$ref` is a pointer into itself.
+
+    label.json   {"$ref": "parts/person.json#/$defs/name"}
+        →        {"$ref": "#/$defs/person/$defs/name", "$defs": {"person": {...}}}
+
+Nothing is ever fetched: `http:` and `file:` references are refused, and so are files outside the root (facts C).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from llmpipe.structured.keywords import Dialect, Tokens, children, dialect_of, lookup, parse_pointer, pointer
+from llmpipe.structured.problems import SchemaProblem, did_you_mean
+
+MAX_FILE_BYTES = 1024 * 1024
+MAX_FILES = 100
+MAX_SCHEMA_DEPTH = 100
+
+
+@dataclass(slots=True)
+class Resource:
+    """One document of the bundle: where it came from, where it stands, and the names in it."""
+
+    contents: dict[str, Any]
+    file: Path | None
+    folder: Path | None
+    prefix: Tokens = ()
+    ids: dict[str, Tokens] = field(default_factory=dict)  # URI -> path in `contents`
+    anchors: dict[tuple[Tokens, str], Tokens] = field(default_factory=dict)  # (embedded root, name) -> path
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The one document, what was wrong on the way, and the files that were read for it."""
+
+    document: dict[str, Any]
+    problems: tuple[SchemaProblem, ...]
+    resources: tuple[Resource, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that was read for a `$ref`."""
+        return tuple(r.file for r in self.resources[1:] if r.file)
+
+    def origin(self, tokens: Tokens) -> tuple[Path | None, str]:
+        """The file and pointer that a path of the bundled document came from."""
+        for resource in reversed(self.resources):
+            if tokens[: len(resource.prefix)] == resource.prefix:
+                return resource.file, pointer(tokens[len(resource.prefix) :])
+        raise AssertionError("the first resource stands at the root")
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A deep copy of `value` in plain dicts and lists. Raises ValueError if it is no JSON, or too deep."""
+    if depth > MAX_SCHEMA_DEPTH:
+        raise ValueError(f"it is nested deeper than {MAX_SCHEMA_DEPTH} levels")
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("a key is not text")
+        return {key: plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"{type(value).__name__} is not a JSON value")
+
+
+def bundle(document: Mapping[str, Any], *, folder: Path | None, root: Path | None) -> Bundle:
+    """Resolve every `$ref` of `document` to a pointer into the document that is returned.
+
+    `folder` is where relative references start, `root` the folder that they may not leave (both None: no files).
+    `$id` and `$anchor` are resolved and left out of the result.
+    """
+    main = Resource(plain(document), file=None, folder=folder)
+    return _Bundler(main, root, dialect_of(document) or "2020-12").run()
+
+
+class _Bundler:
+    """Walks the resources and loads further ones as references name them."""
+
+    def __init__(self, main: Resource, root: Path | None, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.root = root.resolve() if root else None
+        self.resources = [main]
+        self.problems: list[SchemaProblem] = []
+        self.done: dict[int, dict[str, Any]] = {}  # every schema whose reference was looked at, by identity
+        self.keep = "definitions" if dialect == "draft-07" else "$defs"
+
+    def run(self) -> Bundle:
+        for resource in self.resources:  # grows while it is walked
+            self._index(resource)
+            self._rewrite(resource, (), resource.contents)
+        for schema in self.done.values():
+            schema.pop("$id", None)
+            schema.pop("$anchor", None)
+        document = self.resources[0].contents
+        for resource in self.resources[1:]:
+            resource.contents.pop("$schema", None)
+            document.setdefault(self.keep, {})[str(resource.prefix[1])] = resource.contents
+        return Bundle(document, tuple(self.problems), tuple(self.resources))
+
+    def _index(self, resource: Resource) -> None:
+        """Note the names that references may use: `$id` and `$anchor` of every schema in the document."""
+        for tokens, schema in walk(resource.contents, self.dialect):
+            root, uri = self._base(resource, tokens)
+            if root == tokens and uri:
+                resource.ids[uri.removesuffix("#")] = tokens
+            for keyword in ("$anchor", "$dynamicAnchor"):
+                name = schema.get(keyword)
+                if isinstance(name, str):
+                    resource.anchors[root, name] = tokens
+            identifier = schema.get("$id")  # draft-07 spells an anchor as an $id that is a fragment
+            if isinstance(identifier, str) and identifier.startswith("#"):
+                resource.anchors[root, identifier[1:]] = tokens
+
+    def _base(self, resource: Resource, tokens: Tokens) -> tuple[Tokens, str]:
+        """The nearest enclosing schema with an `$id` of its own, and its URI ("" if there is none)."""
+        root, uri = (), ""
+        here: Any = resource.contents
+        for index in range(len(tokens) + 1):
+            identifier = here.get("$id") if isinstance(here, dict) else None
+            if isinstance(identifier, str) and not identifier.startswith("#"):
+                root, uri = tokens[:index], urljoin(uri, identifier)
+            if index < len(tokens):
+                here = here[tokens[index]]
+        return root, uri
+
+    def _rewrite(self, resource: Resource, start: Tokens, document: Any) -> None:
+        """Point every reference below `start` into the bundle, and those of targets that no keyword leads to."""
+        found = [(resource, (*start, *tokens), schema) for tokens, schema in walk(document, self.dialect)]
+        while found:
+            resource, tokens, schema = found.pop()
+            if id(schema) in self.done:
+                continue
+            self.done[id(schema)] = schema
+            if not isinstance(schema.get("$ref"), str):
+                continue
+            try:
+                owner, path = self._target(resource, tokens, schema["$ref"])
+            except _RefusedReference as refusal:
+                message, hint = refusal.args
+                place = pointer((*tokens, "$ref"))
+                self.problems.append(SchemaProblem(message, place, hint, resource.file))
+            else:
+                schema["$ref"] = "#" + quote(pointer((*owner.prefix, *path)), safe="/~!$&'()*+,;=:@")
+                target = lookup(owner.contents, tuple(str(token) for token in path))
+                found.extend((owner, (*path, *more), sub) for more, sub in walk(target, self.dialect))
+
+    def _target(self, resource: Resource, tokens: Tokens, reference: str) -> tuple[Resource, Tokens]:
+        """The document that a reference names, and the path in it."""
+        address, _, fragment = reference.partition("#")
+        root, uri = self._base(resource, tokens)
+        if address:
+            resource, root = self._resource(resource, address, uri)
+        fragment = unquote(fragment)
+        if fragment and not fragment.startswith("/"):
+            if (root, fragment) not in resource.anchors:
+                names = [name for at, name in resource.anchors if at == root]
+                raise _RefusedReference(f"no $anchor {fragment!r} for {reference!r}", did_you_mean(fragment, names))
+            return resource, resource.anchors[root, fragment]
+        path = (*(str(t) for t in root), *parse_pointer(fragment))
+        try:  # a pointer inside an embedded document starts at that document's root
+            lookup(resource.contents, path)
+        except KeyError:
+            raise _RefusedReference(f"nothing stands at {reference!r}", _near(resource.contents, path)) from None
+        return resource, _typed(resource.contents, path)
+
+    def _resource(self, resource: Resource, address: str, uri: str) -> tuple[Resource, Tokens]:
+        for known in self.resources:
+            for candidate in (urljoin(uri, address), address):
+                if candidate in known.ids:
+                    return known, known.ids[candidate]
+        if urlsplit(address).scheme or address.startswith("//"):
+            raise _RefusedReference(
+                f"{address!r} is not fetched: only files of this project may be referred to", "copy the schema in"
+            )
+        loaded = self._load(resource, address)
+        return loaded, ()
+
+    def _load(self, resource: Resource, address: str) -> Resource:
+        if resource.folder is None or self.root is None:
+            raise _RefusedReference(f"{address!r} names a file, and no folder is known to look in", "use #/$defs/...")
+        path = (resource.folder / unquote(address)).resolve()
+        if not path.is_relative_to(self.root):
+            raise _RefusedReference(f"{address!r} lies outside the project", "move it under the project root")
+        for known in self.resources:
+            if known.file == path:
+                return known
+        if len(self.resources) > MAX_FILES:
+            raise _RefusedReference(f"more than {MAX_FILES} files are referred to", "")
+        contents = _read(path, address)
+        if "$schema" in contents and dialect_of(contents) != self.dialect:
+            raise _RefusedReference(f"{address!r} is written in another draft than the schema that uses it", "")
+        loaded = Resource(contents, file=path, folder=path.parent, prefix=(self.keep, self._name(path)))
+        self._index(loaded)
+        self.resources.append(loaded)
+        return loaded
+
+    def _name(self, path: Path) -> str:
+        taken = set(self.resources[0].contents.get(self.keep, {})) | {str(r.prefix[1]) for r in self.resources[1:]}
+        base = re.sub(r"[^A-Za-z0-9_]+", "_", path.name.split(".")[0]) or "schema"
+        return next(name for n in range(MAX_FILES * 10) if (name := base if n == 0 else f"{base}_{n}") not in taken)
+
+
+class _RefusedReference(Exception):
+    """A reference that is not followed: (message, hint)."""
+
+
+def _read(path: Path, address: str) -> dict[str, Any]:
+    if path.suffix in (".yaml", ".yml"):
+        raise _RefusedReference(f"{address!r} is YAML: a schema that is referred to has to be JSON", "")
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise _RefusedReference(f"{address!r} is larger than {MAX_FILE_BYTES} bytes", "")
+        contents = plain(json.loads(path.read_text(encoding="utf-8-sig")))
+    except OSError as error:
+        raise _RefusedReference(f"{address!r} cannot be read: {error.strerror or error}", "") from error
+    except (ValueError, RecursionError) as error:
+        raise _RefusedReference(f"{address!r} is not JSON: {error}", "") from error
+    if not isinstance(contents, dict):
+        raise _RefusedReference(f"{address!r} does not hold a schema object", "")
+    return contents
+
+
+def _near(contents: Any, path: tuple[str, ...]) -> str:
+    """A suggestion for the first token of `path` that is not there."""
+    for index, token in enumerate(path):
+        try:
+            lookup(contents, path[: index + 1])
+        except KeyError:
+            parent = lookup(contents, path[:index])
+            return did_you_mean(token, parent) if isinstance(parent, dict) else ""
+    return ""
+
+
+def walk(document: Any, dialect: Dialect) -> Iterator[tuple[Tokens, dict[str, Any]]]:
+    """Yield every schema object of `document` with its path: those at keywords, then those that only a `$ref` names."""
+    seen: set[int] = set()
+    stack: list[tuple[Tokens, Any]] = [((), document)]
+    while stack:
+        tokens, schema = stack.pop()
+        if not isinstance(schema, dict) or id(schema) in seen:
+            continue
+        seen.add(id(schema))
+        yield tokens, schema
+        stack.extend(((*tokens, *path), child) for path, child in reversed(list(children(schema, dialect))))
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#/"):
+            path = parse_pointer(unquote(reference[1:]))
+            try:
+                stack.insert(0, (_typed(document, path), lookup(document, path)))
+            except KeyError:
+                continue
+
+
+def _typed(document: Any, path: tuple[str, ...]) -> Tokens:
+    """The path with numbers where it goes through lists."""
+    tokens: list[str | int] = []
+    here = document
+    for token in path:
+        tokens.append(int(token) if isinstance(here, list) else token)
+        here = lookup(here, (token,))
+    return tuple(tokens)

@@ -1,0 +1,118 @@
+"""jsonschema as the judge: prepared once per schema, fetching nothing, bounded in steps and in searches.
+
+Loaded only when a value was not accepted by the fast path, since importing jsonschema takes over 100 ms.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from llmpipe.structured import formats
+from llmpipe.structured.equality import are_unique
+from llmpipe.structured.keywords import Dialect
+from llmpipe.structured.regexes import search
+
+MAX_STEPS = 400_000  # keywords applied to values; about a second
+MAX_ERRORS = 200
+
+_budget = threading.local()
+
+
+class TooManySteps(Exception):
+    """Checking was given up: the schema multiplies its work beyond reason."""
+
+
+class Judge:
+    """A prepared jsonschema validator for one document."""
+
+    def __init__(self, document: Mapping[str, Any], dialect: Dialect) -> None:
+        import referencing
+
+        kind, checker = _validator_class(dialect)
+        registry: Any = referencing.Registry()  # empty and without a way to retrieve: nothing is fetched (facts C)
+        self._validator = kind(document, registry=registry, format_checker=checker)
+
+    def errors(self, value: Any) -> list[Any]:
+        """jsonschema's first errors, at most MAX_ERRORS; none means valid.
+
+        Raises TooManySteps, SearchTooLong, RecursionError, and whatever a validator raises on a schema it trips over.
+        """
+        _budget.steps = MAX_STEPS
+        return list(itertools.islice(self._validator.iter_errors(value), MAX_ERRORS))
+
+
+@functools.lru_cache(maxsize=2)
+def _validator_class(dialect: Dialect) -> tuple[Any, Any]:
+    import jsonschema
+
+    base: Any = jsonschema.Draft7Validator if dialect == "draft-07" else jsonschema.Draft202012Validator
+    own: dict[str, Callable[..., Any]] = {
+        "uniqueItems": _unique_items,
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "required": _required,
+    }
+    metered = {keyword: _metered(own.get(keyword, function)) for keyword, function in base.VALIDATORS.items()}
+    checker = jsonschema.FormatChecker(formats=())
+    for name in formats.CHECKS:
+        checker.checks(name)(functools.partial(formats.fits, name))
+    return jsonschema.validators.extend(base, validators=metered), checker
+
+
+def _metered(function: Callable[..., Any]) -> Callable[..., Any]:
+    def metered(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+        _budget.steps -= 1
+        if _budget.steps < 0:
+            raise TooManySteps
+        return function(validator, value, instance, schema)
+
+    return metered
+
+
+def _error(message: str) -> Any:
+    from jsonschema.exceptions import ValidationError
+
+    return ValidationError(message)
+
+
+def _unique_items(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[Any]:
+    if wanted and isinstance(instance, list) and not are_unique(instance):
+        yield _error("uniqueItems")
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
+    if isinstance(instance, str) and not search(pattern, instance):
+        yield _error("pattern")
+
+
+def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    if isinstance(instance, dict):
+        for pattern, sub in patterns.items():
+            for name, item in instance.items():
+                if search(pattern, name):
+                    yield from validator.descend(item, sub, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, rest: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """One error for each name, which is its message."""
+    if not isinstance(instance, dict):
+        return
+    named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    for name in instance:
+        if name in named or any(search(pattern, name) for pattern in patterns):
+            continue
+        if isinstance(rest, dict):
+            yield from validator.descend(instance[name], rest, path=name)
+        elif not rest:
+            yield _error(name)
+
+
+def _required(validator: Any, names: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """One error for each missing name, which is its message."""
+    if isinstance(instance, dict):
+        yield from (_error(name) for name in names if name not in instance)
