@@ -16,8 +16,8 @@ setup: $(READY) ## make .venv with the locked requirements (does nothing when no
 $(READY): requirements-dev.lock pyproject.toml tools/find-python
 	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || "$$(sh tools/find-python)" -m venv --clear $(VENV)
 	@echo "Setting up $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
 demo: setup ## run the main pipeline: no key, no account, no network
@@ -52,7 +52,7 @@ lock: ## write both lock files anew, at the newest versions
 	sh tools/lock
 
 wheel: setup ## build the wheel into dist/
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 
 clean: ## remove what can be made again (not output/)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
