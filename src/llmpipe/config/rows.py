@@ -1,0 +1,222 @@
+"""The rows of a dataset, one after the other, each with its key and its place in the file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from llmpipe.config.paths import project_root
+from llmpipe.config.pipeline import Dataset
+from llmpipe.config.rows_files import Part, lines, parts, whole_text
+from llmpipe.config.rows_json import MAX_ROW, canonical, parse_row, stream_array
+from llmpipe.config.rows_keys import ColumnKeys, ContentKeys
+from llmpipe.errors import ConfigError, DataError
+
+_Numbered = Iterator[tuple[int, Any]]
+
+
+class Row(NamedTuple):
+    """One row: `key` is unique in its dataset, `line` (from 1) is where it begins in `file`."""
+
+    key: str
+    data: Mapping[str, Any]
+    file: str
+    line: int
+
+
+def read_rows(dataset: Dataset, *, stdin: BinaryIO | None = None) -> Iterator[Row]:
+    """The rows in the order of the files; nothing is read whole but one row (at most 32 MiB) and `files`.
+
+    jsonl, json, yaml: objects as they stand · csv, tsv: texts by the names in the first line · lines: `text` and
+    `number`, blank lines left out · files: `path` (relative to the project root), `name`, `text`.
+    The key is the dataset's column; without one the path (files), the text (lines) or the content of the row, as
+    `ContentKeys` says. Every format may be packed with gzip. `stdin` stands for the process's own.
+
+    Raises DataError with file and line: D301 cannot be read, D302 not in the format, D303 encoding, D304 not an
+    object, D305 duplicate key, D306 no key, D307 columns, D308 unusual JSON, D309 too large or deep.
+    """
+    identify = _identifier(dataset)
+    read = _READERS[dataset.format]
+    for part in parts(dataset, stdin):
+        file = part.file
+        for line, data in read(part, dataset):
+            if type(data) is not dict:
+                raise DataError(f"every row must be an object, not {_kind(data)}", file=file, line=line, code="D304")
+            try:
+                yield Row(identify(data, file, line), data, file, line)
+            except RecursionError:
+                raise DataError("the row is nested too deeply", file=file, line=line, code="D309") from None
+
+
+def _identifier(dataset: Dataset) -> Callable[[dict[str, Any], str, int], str]:
+    """How this dataset makes the key of a row."""
+    if dataset.key is not None or dataset.format == "files":
+        by_column = ColumnKeys(dataset.key or "path")
+        return lambda data, file, line: by_column.key(data, file=file, line=line)
+    by_content = ContentKeys()
+    if dataset.format == "lines":
+        return lambda data, file, line: by_content.key(data["text"])  # its number changes with the lines before it
+    return lambda data, file, line: by_content.key(data)
+
+
+def count_rows(dataset: Dataset, *, stdin: BinaryIO | None = None) -> int | None:
+    """How many rows there are, as cheaply as the format allows; None for standard input that is not given.
+
+    Raises DataError for what cannot be read; rows that are read later may still be refused.
+    """
+    if dataset.stdin and stdin is None:
+        return None
+    if dataset.format == "files" and not dataset.stdin:
+        return len(dataset.paths)
+    if dataset.format in ("jsonl", "lines"):
+        return sum(_count_lines(part.stream) for part in parts(dataset, stdin))
+    read = _READERS[dataset.format]
+    return sum(1 for part in parts(dataset, stdin) for _ in read(part, dataset))
+
+
+def _count_lines(stream: BinaryIO) -> int:
+    """Lines that are not blank."""
+    return sum(1 for line in iter(lambda: stream.readline(MAX_ROW + 1), b"") if not line.isspace())
+
+
+def peek_columns(dataset: Dataset) -> tuple[str, ...]:
+    """The names of the first row's columns; () if they cannot be told without standard input or without trouble."""
+    fixed = {"lines": ("text", "number"), "files": ("path", "name", "text")}.get(dataset.format)
+    if fixed is not None or dataset.stdin:
+        return fixed or ()
+    rows = read_rows(dataset)
+    try:
+        return tuple(next(rows).data)
+    except (DataError, StopIteration):
+        return ()
+    finally:
+        rows.close()  # type: ignore[attr-defined]
+
+
+def file_digest(dataset: Dataset) -> str:
+    """SHA-256, in hexadecimal, over the files as they stand; for `files` over their paths too, which are columns.
+
+    Raises DataError D301. Standard input has no files: the digest of nothing.
+    """
+    whole = hashlib.sha256()
+    for path in dataset.paths:
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+        except OSError as error:
+            raise DataError(f"cannot read it: {error.strerror or error}", file=str(path), code="D301") from None
+        name = relative_path(path, dataset) if dataset.format == "files" else ""
+        whole.update(digest + name.encode("utf-8", "surrogateescape") + b"\0")
+    return whole.hexdigest()
+
+
+def relative_path(path: Path, dataset: Dataset) -> str:
+    """The path as rows of `files` show it: from the project root, with `/` on every system."""
+    return Path(os.path.relpath(path, dataset.root or project_root(path))).as_posix()
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {list: "a list", str: "a text", bool: "true or false"}.get(type(value), "a number")
+
+
+def _jsonl(part: Part, _dataset: Dataset) -> _Numbered:
+    file = part.file
+    for number, text in lines(part.stream, file=file):
+        if not text.isspace():
+            yield number, parse_row(text, file=file, line=number)
+
+
+def _json(part: Part, _dataset: Dataset) -> _Numbered:
+    return stream_array(part.stream, file=part.file)
+
+
+def _lines(part: Part, _dataset: Dataset) -> _Numbered:
+    for number, text in lines(part.stream, file=part.file):
+        if not text.isspace():
+            yield number, {"text": text.rstrip("\r\n"), "number": number}
+
+
+def _files(part: Part, dataset: Dataset) -> _Numbered:
+    path = "<stdin>" if part.path is None else relative_path(part.path, dataset)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise DataError("the name of the file is not UTF-8", file=part.file, code="D303") from None
+    yield 1, {"path": path, "name": Path(path).name, "text": whole_text(part.stream, file=part.file)}
+
+
+def _yaml(part: Part, _dataset: Dataset) -> _Numbered:
+    from llmpipe.config.source import iter_list
+
+    try:
+        for line, value in iter_list(part.stream, file=part.file):
+            _check_yaml(value, part.file, line)
+            yield line, value
+    except ConfigError as error:
+        first = error.problems[0]
+        raise DataError(first.message, file=part.file, line=first.place.line, code="D302") from None
+
+
+def _check_yaml(value: Any, file: str, line: int) -> None:
+    """YAML can say what JSON cannot: such a row would fail only when it is asked about."""
+    try:
+        canonical(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the row holds what JSON cannot: {error}", file=file, line=line, code="D308") from None
+
+
+def _table(part: Part, dataset: Dataset) -> _Numbered:
+    """Rows of CSV or TSV as RFC 4180 has them: quoted fields may hold line ends; every row has every column."""
+    csv.field_size_limit(MAX_ROW)
+    delimiter = "\t" if dataset.format == "tsv" else ","
+    texts = (text for _, text in lines(part.stream, file=part.file))
+    reader = csv.reader(texts, delimiter=delimiter, strict=True)
+    names: list[str] = []
+    began = 1
+    try:
+        for fields in reader:
+            if names and fields:
+                yield began, _named(names, fields, part.file, began)
+            elif fields:
+                names = _header(fields, delimiter, part.file, began)
+            began = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"not {dataset.format.upper()}: {error}", file=part.file, line=began, code="D302") from None
+
+
+def _header(fields: list[str], delimiter: str, file: str, line: int) -> list[str]:
+    names = [name.strip() for name in fields]
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise DataError(f"two columns are named {twice!r:.80}", file=file, line=line, code="D307")
+    other = next((mark for mark in ";\t,|" if mark != delimiter and mark in names[0]), None)
+    if len(names) == 1 and other is not None:
+        message = (
+            f"there is one column, {names[0]!r:.80}; its parts seem to be separated by {other!r}, not {delimiter!r}"
+        )
+        raise DataError(message, file=file, line=line, code="D307")
+    return names
+
+
+def _named(names: list[str], fields: list[str], file: str, line: int) -> dict[str, str]:
+    if len(fields) != len(names):
+        message = f"the row has {len(fields)} fields, the header {len(names)}"
+        raise DataError(message, file=file, line=line, code="D307")
+    return dict(zip(names, fields, strict=True))
+
+
+_READERS: Mapping[str, Callable[[Part, Dataset], _Numbered]] = {
+    "jsonl": _jsonl,
+    "json": _json,
+    "csv": _table,
+    "tsv": _table,
+    "yaml": _yaml,
+    "lines": _lines,
+    "files": _files,
+}
