@@ -43,7 +43,12 @@ ACTIONS = ("stats", "prune", "clear")
 
 def parser() -> CommandParser:
     """The parser of `llmpipe cache`."""
-    made = CommandParser("cache", summary="How large the cache of answers is; make it smaller.", epilog=EPILOG)
+    made = CommandParser(
+        "cache",
+        arguments="[stats|prune|clear]",
+        summary="How large the cache of answers is; make it smaller.",
+        epilog=EPILOG,
+    )
     made.add_argument("action", metavar="stats|prune|clear", nargs="?", default="stats", help="what to do")
     made.add_argument("--older-than", metavar="AGE", type=seconds, help="with prune: remove answers older than this")
     made.add_argument("--max-size", metavar="SIZE", type=size, help="with prune: keep at most this much, newest first")

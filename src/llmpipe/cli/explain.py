@@ -36,7 +36,9 @@ class Entry(NamedTuple):
 
 def parser() -> CommandParser:
     """The parser of `llmpipe explain`."""
-    made = CommandParser("explain", summary="Explain an error code, or list all of them.", epilog=EPILOG)
+    made = CommandParser(
+        "explain", arguments="[CODE]", summary="Explain an error code, or list all of them.", epilog=EPILOG
+    )
     made.add_argument("code", metavar="CODE", nargs="?", help="the code, as in P431; left out: all codes")
     made.add_argument("--json", action="store_true", help="print JSON")
     return made
@@ -104,7 +106,7 @@ def every_entry() -> dict[str, Entry]:
 
 
 def _ends(code: str) -> int | None:
-    if code[0] in "YC" or code in ("O505",):
+    if code[0] in "YC":
         return 2
     return 2 if "D300" <= code <= "D309" else None
 

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmpipe.cli.parsing import CommandParser, UsageError, did_you_mean, pair
+from llmpipe.cli.parsing import CommandParser, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import argparse
 
     from llmpipe.config.environment import Environment
     from llmpipe.config.pipeline import Pipeline
-
-MOST_VALUE_BYTES = 16 * 1024 * 1024
 
 
 class Flag(NamedTuple):
@@ -26,12 +24,11 @@ class Flag(NamedTuple):
 
 
 VALUES: tuple[Flag, ...] = (
-    Flag("values", ("--var",), {"metavar": "NAME=VALUE", "action": "append", "type": pair, "default": [],
-        "help": "set a declared var; NAME=@FILE takes the file's text (without its last line break), "
-                "NAME=@@x means the text @x; may be repeated"}),
+    Flag("values", ("--var",), {"metavar": "NAME=VALUE", "action": "append", "default": [],
+        "help": "set a declared var; NAME=@FILE takes the file's text; may be repeated"}),
     Flag("values", ("--vars-file",), {"metavar": "FILE", "action": "append", "default": [],
         "help": "set several vars from a YAML or JSON mapping; --var wins over it; may be repeated"}),
-    Flag("values", ("--set",), {"metavar": "PATH=VALUE", "action": "append", "type": pair, "default": [], "dest": "sets",
+    Flag("values", ("--set",), {"metavar": "PATH=VALUE", "action": "append", "default": [], "dest": "sets",
         "help": "override one key of the file for this time, as in models.fast.model=gpt-5; may be repeated"}),
     Flag("values", ("--allow-read",), {"metavar": "DIR", "action": "append", "default": [],
         "help": "let the pipeline read files below DIR, outside the project; may be repeated"}),
@@ -74,56 +71,14 @@ def _offer(names: Sequence[str]) -> str:
 def load(path: Path, args: argparse.Namespace) -> Pipeline:
     """Load a pipeline file with the values of the command line. Raises ConfigError with every problem."""
     from llmpipe.config.load import load_pipeline
+    from llmpipe.config.vars import parse_assignments, parse_overrides
 
     return load_pipeline(
         path,
-        vars=values(args),
-        overrides=dict(args.sets),
+        vars=parse_assignments(args.var, [Path(name) for name in args.vars_file]),
+        overrides=parse_overrides(args.sets),
         allow_read=[Path(folder) for folder in args.allow_read],
     )
-
-
-def values(args: argparse.Namespace) -> dict[str, Any]:
-    """The vars of --vars-file and --var, the latter winning."""
-    found: dict[str, Any] = {}
-    for name in args.vars_file:
-        found |= _vars_of(Path(name))
-    for name, text in args.var:
-        found[name] = _value(name, text)
-    return found
-
-
-def _value(name: str, text: str) -> str:
-    if text.startswith("@@"):
-        return text[1:]
-    if not text.startswith("@"):
-        return text
-    return _text_of(Path(text[1:]), f"--var {name}").removesuffix("\n").removesuffix("\r")
-
-
-def _text_of(path: Path, flag: str) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_VALUE_BYTES + 1)
-        if len(data) > MOST_VALUE_BYTES:
-            raise UsageError(f"{flag}: {path} is larger than 16 MiB")
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{flag}: {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{flag}: {path} is not UTF-8 (byte {error.start})") from error
-
-
-def _vars_of(path: Path) -> dict[str, Any]:
-    from llmpipe.config.source import parse, read_text
-    from llmpipe.errors import ConfigError
-
-    node, problems = parse(read_text(path, file=str(path)))
-    if problems:
-        raise ConfigError(problems)
-    if node is None or node.kind != "map":
-        raise UsageError(f"--vars-file: {path} is not a mapping of names to values")
-    return dict(node.plain())
 
 
 def environment_of(pipeline: Pipeline) -> Environment:

@@ -23,9 +23,10 @@ class HelpShown(Exception):
 class CommandParser(argparse.ArgumentParser):
     """One command's parser. Raises UsageError and HelpShown instead of printing and exiting."""
 
-    def __init__(self, command: str, *, summary: str, epilog: str) -> None:
+    def __init__(self, command: str, *, arguments: str = "", summary: str, epilog: str) -> None:
         super().__init__(
             prog=f"llmpipe {command}",
+            usage=" ".join(["%(prog)s [flags]", *([arguments] if arguments else ())]),
             description=summary,
             epilog=epilog,
             allow_abbrev=False,
@@ -162,11 +163,3 @@ def lock(text: str) -> str | float:
     if text.startswith("wait:"):
         return seconds(text.removeprefix("wait:"))
     raise argparse.ArgumentTypeError(f"{text!r} is not fail, skip or wait:DURATION, as in wait:10m")
-
-
-def pair(text: str) -> tuple[str, str]:
-    """NAME=VALUE as two strings."""
-    name, sign, value = text.partition("=")
-    if not sign or not name.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name.strip(), value

@@ -43,7 +43,11 @@ def main(words: Sequence[str], console: Console) -> int:
             "wire": row.wire,
             "base_url": row.base_url,
             "key_variables": list(row.key_vars),
-            "key": "set" if any(environment.get(v) for v in row.key_vars) else "not set" if row.needs_key else "not needed",
+            "key": "set"
+            if any(environment.get(v) for v in row.key_vars)
+            else "not set"
+            if row.needs_key
+            else "not needed",
             "schema_mode": row.dialect.schema_mode,
         }
         for row in PROVIDERS.values()

@@ -53,7 +53,7 @@ FLAGS: tuple[Flag, ...] = (
                 "wait:10m"}),
     Flag("output", ("--output",), {"metavar": "DIR",
         "help": "keep runs and cache in DIR (default: output in the project)"}),
-    Flag("output", ("--json",), {"action": "store_true", "help": "print the run's report as one JSON object on stdout"}),
+    Flag("output", ("--json",), {"action": "store_true", "help": "print the run's report as JSON on stdout"}),
     Flag("output", ("-q", "--quiet"), {"action": "store_true",
         "help": "for cron: print nothing if all went well, else at most 30 lines"}),
     Flag("output", ("-v", "--verbose"), {"action": "store_true", "help": "print the table of steps on success too"}),
@@ -97,7 +97,9 @@ _APART = (
 
 def parser() -> CommandParser:
     """The parser of `llmpipe run`."""
-    made = CommandParser("run", summary="Run a pipeline: every step, through one reliable client.", epilog=EPILOG)
+    made = CommandParser(
+        "run", arguments="PIPELINE", summary="Run a pipeline: every step, through one reliable client.", epilog=EPILOG
+    )
     made.add_argument("pipeline", metavar="PIPELINE", nargs="?", help="the pipeline file, as in pipelines/tickets.yaml")
     add_flags(made, FLAGS)
     return made
@@ -176,7 +178,7 @@ def options(args: argparse.Namespace, command: str) -> RunOptions:
     from llmpipe.engine.options import RunOptions
 
     return RunOptions(
-        vars=dict(args.var),
+        vars={name: value for name, _, value in (given.partition("=") for given in args.var)},
         limit=args.limit,
         key=args.key,
         only=args.only,

@@ -61,7 +61,9 @@ def _common(parser: CommandParser) -> CommandParser:
 
 
 def _list_parser() -> CommandParser:
-    made = _common(CommandParser("runs", summary="List earlier runs, newest first.", epilog=LIST_EPILOG))
+    made = _common(
+        CommandParser("runs", arguments="[PIPELINE]", summary="List earlier runs, newest first.", epilog=LIST_EPILOG)
+    )
     made.add_argument("pipeline", metavar="PIPELINE", nargs="?", help="only the runs of this pipeline (name or file)")
     made.add_argument("--limit", metavar="N", type=whole(1), default=20, help="at most so many (default: 20)")
     made.add_argument("--all", action="store_true", help="all of them")
@@ -74,7 +76,9 @@ def all_runs(output: Path, pipeline: str | None = None) -> list[RunInfo]:
     from llmpipe.engine.runs import list_runs
 
     try:
-        folders = sorted(f for f in output.iterdir() if f.is_dir() and not f.is_symlink() and not f.name.startswith("."))
+        folders = sorted(
+            f for f in output.iterdir() if f.is_dir() and not f.is_symlink() and not f.name.startswith(".")
+        )
     except OSError:
         folders = []
     if pipeline is not None:
@@ -136,7 +140,9 @@ def _table(runs: Sequence[RunInfo]) -> list[str]:
 
 
 def _remove(words: Sequence[str], console: Console) -> int:
-    made = _common(CommandParser("runs rm", summary="Remove runs with all their files.", epilog=RM_EPILOG))
+    made = _common(
+        CommandParser("runs rm", arguments="RUN ...", summary="Remove runs with all their files.", epilog=RM_EPILOG)
+    )
     made.add_argument("run", metavar="RUN", nargs="+", help="a run id or the beginning of one")
     made.add_argument("--pipeline", metavar="NAME", help="the pipeline, where the same id is in several")
     args = made.read(words)

@@ -26,6 +26,7 @@ def parser() -> CommandParser:
     """The parser of `llmpipe schema`."""
     made = CommandParser(
         "schema",
+        arguments="[expand FILE|-]",
         summary="Print the JSON Schema of pipeline files. `llmpipe schema expand FILE` prints the JSON Schema\n"
         "that a short schema ({category: enum[bug, idea], note?: string}) stands for.",
         epilog=EPILOG,

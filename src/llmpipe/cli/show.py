@@ -29,8 +29,15 @@ STATUSES = ("succeeded", "failed", "skipped", "unsent")
 
 def parser() -> CommandParser:
     """The parser of `llmpipe show`."""
-    made = CommandParser("show", summary="Look at a run, at a step of it, or at one item's whole story.", epilog=EPILOG)
-    made.add_argument("run", metavar="RUN", nargs="?", default="last", help="a run id, its beginning, or last (default)")
+    made = CommandParser(
+        "show",
+        arguments="[RUN [STEP [KEY]]]",
+        summary="Look at a run, at a step of it, or at one item's whole story.",
+        epilog=EPILOG,
+    )
+    made.add_argument(
+        "run", metavar="RUN", nargs="?", default="last", help="a run id, its beginning, or last (default)"
+    )
     made.add_argument("step", metavar="STEP", nargs="?", help="list this step's items")
     made.add_argument("key", metavar="KEY", nargs="?", help="tell this item's story")
     made.add_argument("--pipeline", metavar="NAME", help="the pipeline whose run is meant (name or file)")
@@ -76,7 +83,8 @@ def _step(info: RunInfo, args: argparse.Namespace, console: Console) -> int:
     items = step_items(info, args.step, status=args.status, limit=None if args.all else args.limit + 1)
     shown = items if args.all else itertools.islice(items, args.limit)
     number = 0
-    for number, row in enumerate(shown, 1):
+    for row in shown:
+        number += 1
         console.out(document(row, indent=None) if args.json else item_line(row))
     if not args.all and next(iter(items), None) is not None:
         console.err(f"these are the first {number}; --all lists every one, --status failed only the failures")

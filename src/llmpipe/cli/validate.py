@@ -30,7 +30,10 @@ FORMATS = ("text", "concise", "json", "github")
 def parser() -> CommandParser:
     """The parser of `llmpipe validate`."""
     made = CommandParser(
-        "validate", summary="Say everything that is wrong with pipeline files; nothing is sent.", epilog=EPILOG
+        "validate",
+        arguments="PIPELINE ...",
+        summary="Say everything that is wrong with pipeline files; nothing is sent.",
+        epilog=EPILOG,
     )
     made.add_argument("pipelines", metavar="PIPELINE", nargs="+", help="pipeline files")
     made.add_argument("--format", choices=FORMATS, default="text", help="how problems are printed (default: text)")

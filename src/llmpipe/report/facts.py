@@ -8,7 +8,7 @@ from decimal import Decimal
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Scope, Step
 from llmpipe.policy import Retry, Timeout, backoff_delay
 from llmpipe.providers.table import Target, resolve
-from llmpipe.report.figures import count, lasted, money, plural, said
+from llmpipe.report.figures import bytes_text, count, lasted, money, plural, said
 from llmpipe.types import Model
 
 Variable = Callable[[str], str | None]
@@ -66,7 +66,9 @@ def _model(model: Model, variable: Variable) -> Iterator[str]:
     limits = model.limits
     dials = [f"concurrency {limits.concurrency if limits.concurrency is not None else 'auto'}"]
     dials += [f"{n} {count(v) if v else 'off'}" for n, v in (("rpm", limits.rpm), ("tpm", limits.tpm)) if v is not None]
-    yield f"             {', '.join(dials)}" + (f"; falls back to {', '.join(model.fallback)}" if model.fallback else "")
+    yield f"             {', '.join(dials)}" + (
+        f"; falls back to {', '.join(model.fallback)}" if model.fallback else ""
+    )
 
 
 def _sends(model: Model, target: Target) -> str:
@@ -90,9 +92,8 @@ def _step(step: Step, pipeline: Pipeline) -> Iterator[str]:
     if after:
         yield f"             reads {said(', '.join(after))}"
     contract = step.min_success
-    wanted = f"{count(contract.count)} successes" if contract.count is not None else f"{contract.share or 0:.4%}"
-    wanted = wanted.replace(".0000%", "%")
-    yield f"             on_error {step.on_error}, min_success {wanted}, at most {count(step.max_prompt)} bytes of prompt"
+    wanted = str(contract.count) if contract.count is not None else f"{100 * (contract.share or 0):g}%"
+    yield f"             on_error {step.on_error}, min_success {wanted}, prompt up to {bytes_text(step.max_prompt)}"
     if step.kind != "model":
         return
     models = _models_of(step, pipeline)
@@ -137,7 +138,9 @@ def _dropped(step: Step, model: Model) -> Iterator[str]:
     assert step.schema is not None
     mode = target.dialect.schema_mode
     if mode != "json_schema":
-        how = {"json_object": "as JSON of any shape, the schema in the prompt", "prompt": "in the prompt"}.get(mode, "not sent")
+        how = {"json_object": "as JSON of any shape, the schema in the prompt", "prompt": "in the prompt"}.get(
+            mode, "not sent"
+        )
         yield f"             schema for {said(model.name)}: {how}; always validated here"
         return
     reduced = reduce_for(step.schema.document, target.dialect.schema_limits)
@@ -147,25 +150,18 @@ def _dropped(step: Step, model: Model) -> Iterator[str]:
 
 def scope_text(scope: Scope) -> str:
     """A scope in words."""
-    match scope.kind:
-        case "root":
-            return "once"
-        case "dataset":
-            return f"for each row of {said(scope.dataset)}"
-        case "values":
-            return f"for each of vars.{said('.'.join(scope.path))}"
-        case "fanout":
-            return f"for each of steps.{said('.'.join([scope.step or '', *scope.path]))}"
-        case "split":
-            return f"for each piece of text{_below(scope)}"
-        case "samples":
-            return f"{plural(scope.count, 'sample')}{_below(scope)}"
-        case "models":
-            return f"for each model of {said(', '.join(scope.models))}{_below(scope)}"
-        case "group":
-            size = f" of at most {scope.size}" if scope.size else ""
-            by = f" by {said(scope.by.source)}" if scope.by else ""
-            return f"for each group{size} of steps.{said(scope.step)}{by}"
+    size = f" of at most {scope.size}" if scope.size else ""
+    by = f" by {said(scope.by.source)}" if scope.by else ""
+    return {
+        "root": "once",
+        "dataset": f"for each row of {said(scope.dataset)}",
+        "values": f"for each of vars.{said('.'.join(scope.path))}",
+        "fanout": f"for each of steps.{said('.'.join([scope.step or '', *scope.path]))}",
+        "split": f"for each piece of text{_below(scope)}",
+        "samples": f"{plural(scope.count, 'sample')}{_below(scope)}",
+        "models": f"for each model of {said(', '.join(scope.models))}{_below(scope)}",
+        "group": f"for each group{size} of steps.{said(scope.step)}{by}",
+    }[scope.kind]
 
 
 def _below(scope: Scope) -> str:

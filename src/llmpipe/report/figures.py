@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,11 +19,9 @@ def count(number: int) -> str:
 
 def tokens(number: int) -> str:
     """850 -> "850", 12_345 -> "12.3k", 1_400_000 -> "1.4M"."""
-    if number < 1000:
-        return str(number)
-    if number < 999_950:
-        return f"{number / 1000:.1f}k"
-    return f"{number / 1_000_000:.1f}M" if number < 999_950_000 else f"{number / 1_000_000_000:.1f}G"
+    steps = ((1000, 1, ""), (999_950, 10**3, "k"), (999_950_000, 10**6, "M"), (math.inf, 10**9, "G"))
+    unit, sign = next((unit, sign) for below, unit, sign in steps if number < below)
+    return f"{number / unit:.1f}".removesuffix(".0") + sign
 
 
 def money(usd: Decimal) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# C0 and C1 controls with DEL, bidirectional controls, zero-width and tag characters, interlinear anchors, lone surrogates.
+# C0 and C1 controls with DEL, bidirectional controls, zero-width and tag characters, lone surrogates.
 _UNSEEN = "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
 _STEERING = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff{_UNSEEN}]")
 _BREAKS = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
@@ -18,10 +18,7 @@ def plain(text: object, *, multiline: bool = False) -> str:
     or stay (as "\\n" and four spaces) with `multiline`.
     """
     kept = str(text)
-    if multiline:
-        kept = _BREAKS.sub("\n", kept).replace("\t", "    ")
-    else:
-        kept = _SPACE.sub(" ", kept)
+    kept = _BREAKS.sub("\n", kept).replace("\t", "    ") if multiline else _SPACE.sub(" ", kept)
     return _STEERING.sub("", kept)
 
 

@@ -63,7 +63,9 @@ class Live:
     def paint(self, snapshot: Snapshot, notes: list[str]) -> str:
         """Escape codes and text that turn the screen into the notes and a new frame below them."""
         width, height = self._size()
-        lines = [said(text, max(width - 1, 1)) for text in frame(snapshot, width=width, height=height, glyphs=self._glyphs)]
+        lines = [
+            said(text, max(width - 1, 1)) for text in frame(snapshot, width=width, height=height, glyphs=self._glyphs)
+        ]
         start = self._up(width)
         self._drawn = [columns_of(text) for text in lines]
         body = "".join(f"{said(text, 1000)}\x1b[K\n" for text in notes) + "".join(f"{text}\x1b[K\n" for text in lines)

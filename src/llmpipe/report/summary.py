@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -72,7 +73,7 @@ def after(report: RunReport, look: Look = Look()) -> list[str]:
         _headline(report, look),
         *(_labelled("reason", said(report.reason, 400)) if report.reason else ()),
         *_steps(report, look.width),
-        *_spent(report),
+        *_spent(report, brief=look.width >= 80),
         *_causes(report, look),
         *_remarks(report, look),
         *_files(report, look),
@@ -86,7 +87,7 @@ def cron(report: RunReport, look: Look = Look()) -> list[str]:
     if report.exit_code == 0 and not report.partial:
         return []
     if report.exit_code == 0:
-        worst = f"; {_cause(report.causes[0])}" if report.causes else ""
+        worst = f"; {_cause(max(report.causes, key=lambda c: c.count))}" if report.causes else ""
         where = f"; {report.folder / 'failures'}"
         return [said(f"{_file(report)} run {report.run_id}: partial, {_sum(total)}{worst}{where}", 1000)]
     head = [
@@ -94,7 +95,7 @@ def cron(report: RunReport, look: Look = Look()) -> list[str]:
         *_labelled("run", said(report.run_id)),
         *(_labelled("reason", said(report.reason, 400)) if report.reason else ()),
         *_labelled("items", _sum(total)),
-        *(_labelled("spent", _cost(total)) if total.calls else ()),
+        *(_labelled("calls", _cost(total)) if total.calls else ()),
     ]
     tail = [
         *_billed(report),
@@ -103,7 +104,8 @@ def cron(report: RunReport, look: Look = Look()) -> list[str]:
         *(_labelled("continue", report.next_command) if report.next_command else ()),
     ]
     failing = [said(f"           {_step_sum(s)}", 200) for s in report.steps if s.failed or s.unsent][:8]
-    return [*head, *failing, *_causes(report, look, room=CRON_LINES - len(head) - len(failing) - len(tail)), *tail]
+    room = CRON_LINES - len(head) - len(failing) - len(tail)
+    return [*head, *failing, *_causes(report, Look(200, show=look.show), room=room), *tail]
 
 
 def _headline(report: RunReport, look: Look) -> str:
@@ -152,25 +154,27 @@ def _sum(total: Total) -> str:
     return ", ".join(parts)
 
 
-def _spent(report: RunReport) -> Iterator[str]:
+def _spent(report: RunReport, *, brief: bool = False) -> Iterator[str]:
     total = Total.of(report.steps)
     if report.no_model_called:
         yield from _labelled("calls", f"{count(total.calls)} to echo: no model was called, nothing was paid")
     elif total.calls or total.cached:
-        yield from _labelled("calls", _cost(total))
+        yield from _labelled("calls", _cost(total, brief=brief))
     elif any(s.kind == "model" for s in report.steps):
         yield from _labelled("calls", "none")
 
 
-def _cost(total: Total) -> str:
-    parts = [plural(total.calls, "call")]
+def _cost(total: Total, *, brief: bool = False) -> str:
+    """Calls, tokens and money; `brief` where the table of steps says the half of it."""
+    parts = [count(total.calls)]
     parts += [f"{count(n)} {w}" for n, w in ((total.retries, "retried"), (total.reasks, "re-asked")) if n]
-    parts += [f"{count(total.cached)} from the cache"] if total.cached else []
-    unknown = f" ({count(total.unknown_usage)} unknown)" if total.unknown_usage else ""
-    parts.append(f"tokens {tokens(total.input_tokens)} in, {tokens(total.output_tokens)} out{unknown}")
+    if not brief:
+        parts += [f"{count(total.cached)} cached"] if total.cached else []
+        parts.append(f"tokens {tokens(total.input_tokens)} in {tokens(total.output_tokens)} out")
+    parts += [f"{count(total.unknown_usage)} of unknown usage"] if total.unknown_usage else []
     if total.unpriced:
         known = f"{money(total.cost_usd)} and " if total.cost_usd else ""
-        parts.append(f"{known}{plural(total.unpriced, 'answer')} unpriced")
+        parts.append(f"{known}{count(total.unpriced)} unpriced")
     else:
         parts.append(money(total.cost_usd))
     return ", ".join(parts)
@@ -200,7 +204,11 @@ def _steps(report: RunReport, width: int) -> list[str]:
             *([Column("p50", [latency(s.p50_s) for s in steps], spare=4)] if asked else ()),
             *([Column("p95", [latency(s.p95_s) for s in steps], spare=5)] if asked else ()),
             *([Column("tokens in/out", [_tokens(s) for s in steps], spare=3)] if asked else ()),
-            *([Column("cost", [_step_cost(s) for s in steps], spare=6)] if asked and not report.no_model_called else ()),
+            *(
+                [Column("cost", [_step_cost(s) for s in steps], spare=6)]
+                if asked and not report.no_model_called
+                else ()
+            ),
         ],
         width=width,
     )
@@ -224,10 +232,13 @@ def _causes(report: RunReport, look: Look, *, room: int = 2 * MOST_CAUSES + 2) -
     lines: list[str] = []
     for cause in shown:
         lines += _labelled("" if lines else "failures", _cause(cause))
-        lines += _labelled("", f"  {said(cause.example_key, 24)}: {said(cause.example_error, look.width - LABEL - 28)}")
+        example = f"{said(cause.example_key, 24)}: {said(cause.example_error)}"
+        lines += _labelled("", f"  {said(example, look.width - LABEL - 2)}")
     if len(causes) > len(shown):
         rest = causes[len(shown) :]
-        lines += _labelled("", f"and {plural(sum(c.count for c in rest), 'failure')} of {plural(len(rest), 'other kind')}")
+        lines += _labelled(
+            "", f"and {plural(sum(c.count for c in rest), 'failure')} of {plural(len(rest), 'other kind')}"
+        )
     if shown:
         first = shown[0]
         lines += _labelled("look", f"{look.show} {_word(report.run_id)} {_word(first.step)} {_word(first.example_key)}")
@@ -239,8 +250,6 @@ def _cause(cause: Cause) -> str:
 
 
 def _word(text: str) -> str:
-    import shlex
-
     return shlex.quote(said(text, 200))
 
 
@@ -255,7 +264,7 @@ def _billed(report: RunReport) -> list[str]:
     if not report.maybe_billed:
         return []
     calls = plural(report.maybe_billed, "call was", "calls were")
-    return _labelled("billing", f"{calls} sent with an unknown outcome and may have been billed; sent again, twice")
+    return _labelled("billing", f"{calls} sent with an unknown outcome and may have been billed")
 
 
 def _files(report: RunReport, look: Look) -> list[str]:
