@@ -24,6 +24,7 @@ class Dialect:
     that do not show it to the model or may ignore it. `cut_when_full`: a reply that calls itself complete with as many
     tokens as were allowed counts as cut (facts A4). `default_output_tokens` is sent where the wire demands a limit and
     the request has none. `stream_over`: replies allowed to be longer than so many tokens should be streamed (facts B1).
+    `bare_429_is_spend_cap`: a 429 of the provider's own without `retry-after` is no rate limit (facts 0.5).
     `unsupported` are parameters of LLMRequest that the provider has no field for.
     """
 
@@ -40,6 +41,7 @@ class Dialect:
     cut_when_full: bool = False
     default_output_tokens: int | None = None
     stream_over: int = 16_000
+    bare_429_is_spend_cap: bool = False
     unsupported: frozenset[str] = frozenset()
 
 
@@ -95,6 +97,7 @@ _ROWS = (
             limit_headers="anthropic",
             default_output_tokens=8_192,
             stream_over=21_333,
+            bare_429_is_spend_cap=True,
             unsupported=frozenset({"seed"}),
         ),
         key_vars=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),

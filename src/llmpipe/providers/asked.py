@@ -1,0 +1,86 @@
+"""How a schema is asked for: the copy that the provider gets, or the words that go into the prompt instead."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llmpipe.providers.table import Target
+from llmpipe.structured.messages import prompt_instructions
+from llmpipe.structured.reduce import Reduced, reduce_for
+from llmpipe.types import LLMRequest, Message
+
+_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request says about its schema: `native` the field to send, `schema` its content, and the turns."""
+
+    native: Literal["json_schema", "json_object"] | None
+    schema: Mapping[str, Any] | None
+    turns: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    document: Mapping[str, Any]  # the one that the rest was made of; a caller may change his in place
+    reduced: Reduced
+    instructions: str
+
+
+_kept: OrderedDict[tuple[int, str], _Kept] = OrderedDict()
+
+
+def asked_schema(request: LLMRequest, target: Target) -> Reduced | None:
+    """The copy of the schema that the provider is given natively; None if none is, so that nothing has to be restored.
+
+    Whoever validates the answer applies `restore` of this to it first.
+    """
+    if request.schema is None or target.dialect.schema_mode != "json_schema":
+        return None
+    reduced = _of(request.schema, target).reduced
+    return None if reduced.refused_reason else reduced
+
+
+def asked(request: LLMRequest, target: Target) -> Asked:
+    """How `request` is to ask `target` for its schema.
+
+    A schema that the provider's limits cannot hold goes by JSON mode or the prompt instead (facts A3).
+    """
+    turns = request.turns()
+    mode = target.dialect.schema_mode
+    if request.schema is None or mode == "none":
+        return Asked(None, None, turns)
+    reduced = asked_schema(request, target)
+    told = instructed(turns, _of(request.schema, target).instructions)
+    if reduced is not None:
+        return Asked("json_schema", reduced.schema, told if target.dialect.schema_in_prompt else turns)
+    return Asked("json_object" if mode == "json_object" else None, None, told)
+
+
+def instructed(turns: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+    """`turns` with `text` at the end of the first system turn, or where there is none of the last user turn."""
+    spots = [i for i, turn in enumerate(turns) if turn.role == "system"][:1]
+    spots = spots or [i for i, turn in enumerate(turns) if turn.role == "user"][-1:]
+    if not spots:
+        return (*turns, Message("user", text))
+    at = spots[0]
+    changed = Message(turns[at].role, f"{turns[at].content}\n\n{text}")
+    return (*turns[:at], changed, *turns[at + 1 :])
+
+
+def _of(schema: Mapping[str, Any], target: Target) -> _Kept:
+    slot = (id(schema), target.dialect.schema_limits)
+    kept = _kept.get(slot)
+    if kept is not None and kept.document == schema:
+        return kept
+    document = copy.deepcopy(dict(schema))
+    kept = _Kept(document, reduce_for(document, target.dialect.schema_limits), prompt_instructions(document))
+    _kept[slot] = kept
+    while len(_kept) > _KEPT:
+        _kept.popitem(last=False)
+    return kept

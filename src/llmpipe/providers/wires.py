@@ -1,0 +1,79 @@
+"""The wires by name, each a set of pure functions; what the client uses of them is this module.
+
+call  = encode(request, target)            ->  send it  ->  HttpReply  ->  decode(reply, target, request)
+call  = encode(request, target, stream=True) -> send it ->  reader = reader_for(target, status, headers)
+        reader.feed(chunk) ... until reader.done or the end  ->  decode(reader.reply(), target, request)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from llmpipe.providers import anthropic, gemini, ollama, openai_chat, openai_responses
+from llmpipe.providers.asked import asked_schema
+from llmpipe.providers.stream import Assembler, StreamReader
+from llmpipe.providers.table import Target
+from llmpipe.types import HttpCall, HttpReply, LLMRequest, LLMResponse
+
+__all__ = ["WIRES", "Wire", "asked_schema", "decode", "encode", "prefers_stream", "reader_for"]
+
+
+class _Encode(Protocol):
+    def __call__(self, request: LLMRequest, target: Target, *, stream: bool = False) -> HttpCall: ...
+
+
+class _Decode(Protocol):
+    def __call__(self, reply: HttpReply, target: Target, request: LLMRequest | None = None) -> LLMResponse: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A wire's pure functions."""
+
+    encode: _Encode
+    decode: _Decode
+    assembler: Callable[[], Assembler]  # a new one for each reply
+
+
+WIRES: Mapping[str, Wire] = MappingProxyType(
+    {
+        name: Wire(module.encode, module.decode, module.Streamed)
+        for name, module in (
+            ("openai_chat", openai_chat),
+            ("openai_responses", openai_responses),
+            ("anthropic", anthropic),
+            ("gemini", gemini),
+            ("ollama", ollama),
+        )
+    }
+)
+
+
+def encode(request: LLMRequest, target: Target, *, stream: bool = False) -> HttpCall:
+    """The bytes that ask `request` of `target`, without its key.
+
+    Raises BadRequest (with `sent` False) for what the provider has no field for or JSON cannot hold.
+    """
+    return WIRES[target.wire].encode(request, target, stream=stream)
+
+
+def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) -> LLMResponse:
+    """The answer in `reply`, or the CallFailed that it amounts to.
+
+    With `request` given, an answer as long as was allowed and an input that the server read only in part are told too.
+    """
+    return WIRES[target.wire].decode(reply, target, request)
+
+
+def reader_for(target: Target, status: int, headers: Mapping[str, str]) -> StreamReader:
+    """The reader of a streamed reply whose head has arrived; `headers` have lower-case names."""
+    return StreamReader(status, headers, assembler=WIRES[target.wire].assembler())
+
+
+def prefers_stream(request: LLMRequest, target: Target) -> bool:
+    """Whether the reply may take minutes, so that it should be streamed (facts B1: 21,333 tokens take ten)."""
+    allowed = request.max_output_tokens or target.dialect.default_output_tokens
+    return allowed is not None and allowed > target.dialect.stream_over
