@@ -43,10 +43,10 @@ def aimed(call: Call, model: Model, target: Target) -> Call:
     return twin
 
 
-def asking(call: Call, request: LLMRequest) -> Call:
+def asking(call: Call, asked: LLMRequest) -> Call:
     """Another question to the same model, as part of the same call."""
     twin = first_call(
-        request, call.model, call.target, request_id=call.request_id, policy=call.policy, journal=call.journal
+        asked, call.model, call.target, request_id=call.request_id, policy=call.policy, journal=call.journal
     )
     twin.attempts = call.attempts
     return twin

@@ -56,7 +56,7 @@ class Deadline:
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way to one model. Nothing but `attempts` and `deadline` changes on the way.
+    """One request on its way to one model. Nothing but `attempts`, `deadline` and `answerer` changes on the way.
 
     A fallback is another Call that shares `attempts`, `request_id` and `journal`.
     """
@@ -72,6 +72,7 @@ class Call:
     attempts: list[Attempt] = field(default_factory=list)
     journal: Journal | None = None
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
+    answerer: Target | None = None  # who answered, where that is a fallback and not `target`
 
     @property
     def number(self) -> int:

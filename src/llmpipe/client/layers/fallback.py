@@ -36,6 +36,7 @@ def fallback(inner: Handler, deps: Deps) -> Handler:
                     raise
                 failure = err
             else:
+                call.answerer = target
                 return replace(response, notes=(*response.notes, f"fallback:{model.name}"))
         raise failure
 
