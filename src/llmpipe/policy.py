@@ -110,3 +110,17 @@ class MinSuccess:
             return succeeded >= self.count
         total = succeeded + failed
         return total == 0 or succeeded >= (self.share or 0.0) * total - 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class MaxFailures:
+    """When a run stops early: more failed items than `count`, or than this `share` (0..1) of succeeded + failed."""
+
+    share: float | None = None
+    count: int | None = None
+
+    def exceeded(self, failed: int, ended: int) -> bool:
+        """True if `failed` of `ended` items are too many. A share is judged from 20 ended items on."""
+        if self.count is not None and failed > self.count:
+            return True
+        return self.share is not None and ended >= 20 and failed > self.share * ended + 1e-9

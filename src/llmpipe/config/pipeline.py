@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from llmpipe.config.templates import Expression, Template
 from llmpipe.errors import Place
-from llmpipe.policy import Budget, CachePolicy, MinSuccess, Retry, Timeout
+from llmpipe.policy import Budget, CachePolicy, MaxFailures, MinSuccess, Retry, Timeout
 from llmpipe.structured.schema import OutputSchema
 from llmpipe.types import EMPTY, Model, Role
 
@@ -31,6 +31,7 @@ class Dataset:
     place: Place
     stdin: bool = False
     encoding: str = "utf-8"
+    root: Path | None = None  # the project root, from which the paths of `files` count
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Scope:
     root: one item · dataset: a row each · values: an element each of the `vars` list at `path` ·
     fanout: an element each of the list at `path` in `step`'s output, below the items of `parent` ·
     split: a piece of text each, below the items of `parent` · samples: `count` items below each item of `parent` ·
-    models: one item per model below each item of `parent` · group: batches of `step`'s outputs, child of root.
+    models: one item per model below each item of `parent` (both opened by `step`, whose `item` is that of the parent) ·
+    group: batches of `step`'s outputs, child of root.
     """
 
     id: str
@@ -147,6 +149,7 @@ class Pipeline:
     order: tuple[str, ...]
     scopes: Mapping[str, Scope]
     budget: Budget = Budget()
+    max_failures: MaxFailures | None = None  # None: failures of `on_error: continue` steps never stop a run early
     outputs: tuple[Published, ...] = ()
     sources: tuple[SourceFile, ...] = ()
     overrides: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # --set

@@ -1,0 +1,109 @@
+"""The `datasets` of a file: names to files, found and sorted."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+from typing import Any
+
+from llmpipe.config.fields import Fields, items
+from llmpipe.config.loading import Loading
+from llmpipe.config.nodes import Node
+from llmpipe.config.pipeline import Dataset
+from llmpipe.config.shapes import ANY, Shape, record
+
+_FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".txt": "files",
+    ".text": "files",
+    ".md": "files",
+    ".markdown": "files",
+    ".rst": "files",
+    ".html": "files",
+}
+_FIXED = {"files": ("path", "name", "text"), "lines": ("text", "line")}
+
+
+def read_datasets(pipeline: Fields, loading: Loading) -> dict[str, Dataset]:
+    """Every dataset that can be used; the others have left a problem."""
+    found = {}
+    for name, node in pipeline.each("datasets"):
+        dataset = _read(name, node, loading)
+        if dataset is not None:
+            found[name] = dataset
+    return found
+
+
+def _read(name: str, node: Node, loading: Loading) -> Dataset | None:
+    fields = Fields(node, "dataset", loading.problems)
+    path, encoding = fields.get("path"), fields.text("encoding", "utf-8")
+    key, wanted = fields.text("key"), fields.text("format")
+    entries = items(path)
+    if path is None or not entries:
+        return None
+    try:
+        codecs.lookup(str(encoding))
+    except (LookupError, ValueError):
+        loading.problems.add("C204", f"there is no encoding '{encoding}'", fields.get("encoding") or node, note="for example utf-8, latin-1, cp1252")
+        return None
+    stdin = any(entry.value == "-" for entry in entries)
+    paths = () if stdin else _paths(entries, loading)
+    if paths is None:
+        return None
+    if stdin and len(entries) > 1:
+        loading.problems.add("C204", "'-' (stdin) stands alone", path)
+        return None
+    format = wanted or ("jsonl" if stdin else _format(paths, path, loading))
+    if format is None:
+        return None
+    return Dataset(name, paths, format, key, node.place, stdin=stdin, encoding=str(encoding))  # type: ignore[arg-type]
+
+
+def _paths(entries: list[Node], loading: Loading) -> tuple[Path, ...] | None:
+    found: list[Path] = []
+    complete = True
+    for entry in entries:
+        text = loading.fill(entry)
+        paths = None if text is None else loading.refused(entry, lambda t=text, e=entry: loading.fence.files(loading.folder(e), t))
+        complete = complete and paths is not None
+        found += paths or ()
+    return tuple(dict.fromkeys(found)) if complete else None
+
+
+def _format(paths: tuple[Path, ...], node: Node, loading: Loading) -> str | None:
+    formats = {_FORMATS.get(Path(p.name.lower().removesuffix(".gz")).suffix) for p in paths}
+    if len(formats) == 1 and None not in formats:
+        return formats.pop()
+    if len(formats) > 1:
+        shown = ", ".join(sorted({p.suffix or p.name for p in paths})[:5])
+        loading.problems.add("D303", f"files of several formats ({shown}) in one dataset", node, hint="set `format`")
+        return None
+    note = "set `format`: jsonl, json, csv, tsv, yaml, lines or files"
+    loading.problems.add("D303", f"cannot tell the format of '{paths[0].name}' by its name", node, note=note)
+    return None
+
+
+def row_shape(dataset: Dataset, node: Node | None, loading: Loading) -> Shape:
+    """The columns of a dataset, as far as its first rows tell; a problem if it cannot be read at all."""
+    fixed = _FIXED.get(dataset.format)
+    if fixed is not None:
+        return record(fixed, sure=True, what="columns")
+    if dataset.stdin:
+        return ANY
+    from llmpipe.config.rows import peek_columns
+    from llmpipe.errors import DataError
+
+    try:
+        columns: Any = peek_columns(dataset)
+    except DataError as error:
+        loading.problems.add(getattr(error, "row_code", "D300"), f"dataset '{dataset.name}': {error.message}", node or dataset.place, note=f"in {error.file}" + (f", line {error.line}" if error.line else ""))
+        return ANY
+    if not columns:
+        return ANY
+    return record(columns, sure=dataset.format in ("csv", "tsv"), what="columns")

@@ -1,0 +1,195 @@
+"""The `models` of a file: who is asked, with everything that is wrong about it named before a key is looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+from llmpipe.config.fields import Fields, names, plain
+from llmpipe.config.loading import Loading
+from llmpipe.config.near import did_you_mean, listed
+from llmpipe.config.nodes import Node
+from llmpipe.config.policies import read_limits
+from llmpipe.config.quantities import fraction, seconds, whole
+from llmpipe.types import EMPTY, Model, Price
+
+_FAULTS = ("rate_limit", "server_error", "timeout", "invalid_json", "schema_violation", "truncated", "refusal")
+_ECHO_PARAMS = ("force_error", "latency_s", "faults")
+
+
+def read_models(pipeline: Fields, loading: Loading) -> dict[str, Model]:
+    """Every model of the file; problems for what cannot be reached or contradicts itself."""
+    found: dict[str, Model] = {}
+    nodes = dict(pipeline.each("models"))
+    for name, node in nodes.items():
+        model = _read(name, node, loading)
+        if model is not None:
+            found[name] = model
+    _check_fallbacks(nodes, found, loading)
+    _check_gates(nodes, found, loading)
+    return found
+
+
+def _read(name: str, node: Node, loading: Loading) -> Model | None:
+    fields = Fields(node, "model", loading.problems)
+    provider = fields.get("provider")
+    id, base_url = _filled(fields, "model", loading), _filled(fields, "base_url", loading)
+    model = Model(
+        name=name,
+        provider=str(provider.value) if provider is not None else "",
+        model=id if id is not None else name,
+        base_url=base_url,
+        api_key_env=_key_variable(fields, loading),
+        params=read_params(fields.sub("params", "params")),
+        limits=read_limits(fields.sub("limits", "limits")),
+        fallback=fields.read("fallback", names, ()),
+        price=_price(fields.sub("price", "price")),
+        headers=MappingProxyType(fields.read("headers", plain, {})),
+        schema_mode=fields.read("schema_mode", plain, None),
+        allow_http=fields.read("allow_http", plain, False),
+    )
+    return model if provider is not None and _reachable(model, fields, loading) else None
+
+
+def _filled(fields: Fields, key: str, loading: Loading) -> str | None:
+    node = fields.get(key)
+    return loading.fill(node) if node is not None and node.kind == "str" else None
+
+
+def _key_variable(fields: Fields, loading: Loading) -> str | None:
+    node = fields.get("api_key_env")
+    if node is None:
+        return None
+    name = str(node.value)
+    words = set(name.upper().split("_"))
+    if not words & {"KEY", "TOKEN", "APIKEY"} or words & {"SECRET", "PASSWORD", "PASSWD", "AWS", "SSH"}:
+        note = "only variables named like keys (..._API_KEY, ..._KEY, ..._TOKEN) are ever sent to a provider"
+        loading.problems.add("P454", f"'{name}' does not look like the name of a variable with an API key", node, note=note)
+    return name
+
+
+def read_params(fields: Fields) -> Mapping[str, Any]:
+    """The parameters by the names that LLMRequest has for them; only those that are set."""
+    faults = fields.sub("faults", "faults")
+    found: dict[str, Any] = {
+        "temperature": fields.read("temperature", plain, None),
+        "top_p": fields.read("top_p", plain, None),
+        "max_output_tokens": fields.read("max_output_tokens", whole, None),
+        "seed": fields.read("seed", lambda n: int(n.value), None),
+        "stop": fields.read("stop", names, None),
+        "reasoning_effort": fields.read("reasoning_effort", plain, None),
+        "extra": fields.read("extra", plain, None),
+        "force_error": fields.read("force_error", plain, None),
+        "latency_s": fields.read("latency", seconds, None),
+        "faults": None,
+    }
+    shares = {name: faults.read(name, lambda n: fraction(n.value), None) for name in _FAULTS}
+    if fields.get("faults") is not None:
+        found["faults"] = {name: share for name, share in shares.items() if share is not None}
+    return MappingProxyType({name: value for name, value in found.items() if value is not None})
+
+
+def _price(fields: Fields) -> Price | None:
+    if fields.node is None:
+        return None
+    read = {k: fields.read(k, lambda n: Decimal(n.raw), None) for k in ("input", "output", "cached_input")}
+    if read["input"] is None or read["output"] is None:
+        return None
+    return Price(input=read["input"], output=read["output"], cached_input=read["cached_input"])
+
+
+def _reachable(model: Model, fields: Fields, loading: Loading) -> bool:
+    """Whether the provider table can make a target of it."""
+    from llmpipe.providers import table
+
+    provider = fields.get("provider")
+    if model.provider not in table.PROVIDERS and provider is not None:
+        hint, note = did_you_mean(model.provider, table.PROVIDERS), f"providers: {listed(table.PROVIDERS, limit=30)}"
+        loading.problems.add("P451", f"there is no provider '{model.provider}'", provider, hint=hint, note=note)
+        return False
+    try:
+        table.resolve(model)
+    except ValueError as error:
+        key = _subject(str(error))
+        node = fields.get(key) if key else None
+        loading.problems.add(_CODES.get(key or "", "P452"), str(error), node or provider or fields.node)  # type: ignore[arg-type]
+        return False
+    _check_params(model, fields, loading, table)
+    return True
+
+
+_CODES = {"base_url": "P452", "api_key_env": "P453", "headers": "P456", "schema_mode": "P457"}
+
+
+def _subject(message: str) -> str | None:
+    """The key that a refusal of the provider table is about."""
+    if "api_key_env" in message and ("sent" in message or message.startswith("api_key_env")):
+        return "api_key_env" if "belongs to" in message or message.startswith("api_key_env") else "base_url"
+    for word, key in (("header", "headers"), ("schema_mode", "schema_mode"), ("base_url", "base_url")):
+        if word in message:
+            return key
+    return None
+
+
+def _check_params(model: Model, fields: Fields, loading: Loading, table: Any) -> None:
+    node = fields.get("params")
+    if node is None or node.kind != "map":
+        return
+    for name in table.unsupported_parameters(model):
+        message = f"'{model.provider}' takes no '{name}'"
+        loading.problems.add("P458", message, node.key_place(name), note="remove it, or send it as the provider spells it under `extra`")
+    check_echo_params(model.params, node, table.PROVIDERS[model.provider].wire, loading)
+
+
+def check_echo_params(params: Mapping[str, Any], node: Node, wire: str, loading: Loading) -> None:
+    """The parameters that only the embedded provider obeys are refused elsewhere: nothing is accepted and ignored."""
+    for name in _ECHO_PARAMS:
+        if name in params and wire != "echo":
+            key = name.removesuffix("_s")
+            loading.problems.add("P458", f"'{key}' works with `provider: echo` only", node.key_place(key))
+    total = sum(params.get("faults", EMPTY).values())
+    if total > 1:
+        loading.problems.add("C204", f"the faults add up to {total * 100:g}%", node.key_place("faults"))
+
+
+def _check_fallbacks(nodes: Mapping[str, Node], found: Mapping[str, Model], loading: Loading) -> None:
+    for name, node in nodes.items():
+        key = node.value.get("fallback") if node.kind == "map" else None
+        if key is not None:
+            check_model_names(key, nodes, loading)
+            if name in names(key):
+                loading.problems.add("C215", f"model '{name}' is its own fallback", key)
+
+
+def check_model_names(node: Node, known: Mapping[str, Any], loading: Loading) -> None:
+    """Note the names of models that are not declared, or stand twice."""
+    seen: set[str] = set()
+    for entry in node.value if node.kind == "list" else [node]:
+        name = str(entry.value)
+        if name not in known:
+            hint, note = did_you_mean(name, known), f"models: {listed(known)}"
+            if "/" in name and not hint:
+                provider, _, id = name.partition("/")
+                note = f"declare it: models: {{name: {{provider: {provider}, model: {id}}}}}"
+            loading.problems.add("C215", f"there is no model '{name}'", entry, hint=hint, note=note)
+        if name in seen:
+            loading.problems.add("C206", f"model '{name}' stands twice", entry)
+        seen.add(name)
+
+
+def _check_gates(nodes: Mapping[str, Node], found: Mapping[str, Model], loading: Loading) -> None:
+    """Models that share an address, a key and an id share a gate, so their limits have to be the same."""
+    from llmpipe.providers.table import resolve
+
+    gates: dict[tuple[str, tuple[str, ...], str], Model] = {}
+    for name, model in found.items():
+        target = resolve(model)
+        if target.wire == "echo":
+            continue
+        first = gates.setdefault((target.origin, target.api_key_envs, target.model), model)
+        if first.limits != model.limits:
+            note = f"'{first.name}' and '{name}' ask the same model with the same key, so they share their limits"
+            message = f"the limits of '{name}' contradict those of '{first.name}'"
+            loading.problems.add("P459", message, nodes[name].key_place("limits"), note=note)

@@ -1,0 +1,126 @@
+"""Where a project begins, and which files a pipeline may read: those inside it, symlinks resolved."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_MAGIC = frozenset("*?[")
+
+
+def project_root(path: Path) -> Path:
+    """The parent of the nearest folder named `pipelines` above the file, else the nearest folder with a
+    `pyproject.toml`, else with a `.git`, else the file's folder. Symlinks are resolved; the working directory plays
+    no part."""
+    folder = path.resolve().parent
+    above = [folder, *folder.parents]
+    for candidate in above:
+        if candidate.name == "pipelines":
+            return candidate.parent
+    for mark in ("pyproject.toml", ".git"):
+        for candidate in above:
+            if (candidate / mark).exists():
+                return candidate
+    return folder
+
+
+def display(path: Path) -> str:
+    """How a file is shown to people: relative to where they are, if it lies below; else whole."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+class PathRefused(ValueError):
+    """A path that leads out of the project. `code` C228, or D301 for what is not there."""
+
+    def __init__(self, message: str, *, code: str = "C228", note: str = "") -> None:
+        super().__init__(message)
+        self.code, self.note = code, note
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The folders that may be read: the project root, and what `--allow-read` adds."""
+
+    root: Path
+    further: tuple[Path, ...] = ()
+
+    def holds(self, path: Path) -> bool:
+        """Whether the real path lies inside."""
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(folder) for folder in (self.root, *self.further))
+
+    def file(self, folder: Path, text: str) -> Path:
+        """The real path of an existing file named relative to `folder`. Raises PathRefused."""
+        path = self._join(folder, text)
+        if not path.is_file():
+            what = "is a folder, not a file" if path.is_dir() else "does not exist"
+            raise PathRefused(f"'{text}' {what}", code="D301", note=_neighbours(path))
+        return path
+
+    def files(self, folder: Path, pattern: str) -> tuple[Path, ...]:
+        """The files of a path or a glob, real and sorted. Raises PathRefused if there are none, or one lies outside."""
+        if not _MAGIC & set(pattern):
+            return (self.file(folder, pattern),)
+        _refuse_odd(pattern)
+        base = os.path.normpath(folder / pattern.split("*")[0].split("?")[0].split("[")[0].rpartition("/")[0])
+        if not self.holds(Path(base)):
+            raise _outside(pattern)
+        found = glob.glob(str(Path(glob.escape(str(folder))) / pattern), recursive=True)
+        paths = {Path(os.path.realpath(name)) for name in found if Path(name).is_file()}
+        for path in paths:
+            if not self.holds(path):
+                raise _outside(str(path))
+        if not paths:
+            raise PathRefused(f"no file matches '{pattern}'", code="D301")
+        return tuple(sorted(paths, key=lambda p: p.as_posix()))
+
+    def _join(self, folder: Path, text: str) -> Path:
+        _refuse_odd(text)
+        try:
+            path = Path(os.path.realpath(folder / text))
+        except (OSError, ValueError) as error:
+            raise PathRefused(f"'{text}' is not a usable path: {error}") from None
+        if not self.holds(path):
+            raise _outside(text)
+        return path
+
+
+def inside(root: Path, text: str) -> Path:
+    """The path of a file to be written, relative to the root and inside of it. Raises PathRefused."""
+    _refuse_odd(text)
+    path = Path(os.path.realpath(root / text))
+    if not path.is_relative_to(root) or path == root:
+        raise PathRefused(f"'{text}' lies outside of the project", note=f"the project root is {display(root)}")
+    return path
+
+
+def allowed(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """The folders of `--allow-read`, symlinks resolved."""
+    return tuple(folder.resolve() for folder in folders)
+
+
+def _refuse_odd(text: str) -> None:
+    if "\0" in text or text.startswith("~"):
+        raise PathRefused(f"{text!r} is not a path that is used here", note="write it relative to the pipeline file")
+
+
+def _outside(text: str) -> PathRefused:
+    note = "files are read inside the project only; --allow-read DIR adds a folder for one run"
+    return PathRefused(f"'{text}' lies outside of the project", note=note)
+
+
+def _neighbours(path: Path) -> str:
+    from llmpipe.config.near import nearest
+
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir())[:500]
+    except OSError:
+        return f"the folder {display(path.parent)} does not exist"
+    near = nearest(path.name, names)
+    return f"in that folder there is '{near}'" if near else f"looked for {display(path)}"

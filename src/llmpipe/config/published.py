@@ -1,0 +1,85 @@
+"""The `outputs` of a file: what is written where when a whole run ends well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmpipe.config.fields import Fields, items
+from llmpipe.config.loading import Loading
+from llmpipe.config.nodes import Node
+from llmpipe.config.paths import display, inside
+from llmpipe.config.pipeline import Published
+from llmpipe.config.references import Reader, References
+from llmpipe.config.scopes import Scopes
+from llmpipe.config.templates import Expression
+
+_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".md": "text", ".txt": "text", ".html": "text", ".rst": "text"}
+_OURS = (".gitignore", ".cache")
+
+
+def read_outputs(pipeline: Fields, scopes: Scopes, references: References, loading: Loading) -> tuple[Published, ...]:
+    """Every output that can be written; the others have left a problem."""
+    found: dict[Path, Published] = {}
+    for node in items(pipeline.get("outputs")):
+        published = _read(node, scopes, references, loading)
+        if published is None:
+            continue
+        if published.path in found:
+            path = Fields(node, "output", loading.problems).get("path")
+            loading.problems.add("O521", f"two outputs write '{display(published.path)}'", path or node)
+        found[published.path] = published
+    return tuple(found.values())
+
+
+def _read(node: Node, scopes: Scopes, references: References, loading: Loading) -> Published | None:
+    fields = Fields(node, "output", loading.problems)
+    source, path_node = fields.get("from"), fields.get("path")
+    wanted, columns = fields.text("format"), fields.get("columns")
+    if source is None or path_node is None:
+        return None
+    step = str(source.value).removeprefix("steps.")
+    known = scopes.known(step, source)
+    path = _path(path_node, loading)
+    if path is None or not known:
+        return None
+    format = wanted or _FORMATS.get(path.suffix.lower())
+    if format is None:
+        note = f"set `format`, or end the name in {', '.join(_FORMATS)}"
+        loading.problems.add("O522", f"cannot tell the format of '{path.name}' by its name", path_node, note=note)
+        return None
+    if format == "text" and columns is not None:
+        loading.problems.add("O522", "a text has no columns", node.key_place("columns"), note="set `format: csv`, or remove `columns`")
+    expressions = _columns(columns, step, scopes, references, loading)
+    return Published(step, path, format, expressions, node.place)  # type: ignore[arg-type]
+
+
+def _path(node: Node, loading: Loading) -> Path | None:
+    text = loading.fill(node)
+    path: Path | None = loading.refused(node, lambda: inside(loading.root, text)) if text is not None else None
+    if path is None:
+        return None
+    relative = path.relative_to(loading.root).parts
+    if ".git" in relative or (relative[0] == "output" and len(relative) > 1 and relative[1] in _OURS):
+        loading.problems.add("O523", f"'{node.value}' is not a place for results", node)
+        return None
+    if path in loading.files or path.is_dir():
+        what = "a folder" if path.is_dir() else "a file that this pipeline is made of"
+        loading.problems.add("O523", f"'{node.value}' is {what}", node)
+        return None
+    return path
+
+
+def _columns(
+    node: Node | None, step: str, scopes: Scopes, references: References, loading: Loading
+) -> Mapping[str, Expression]:
+    if node is None or node.kind != "map":
+        return {}
+    found = {}
+    for name, child in node.value.items():
+        expression = loading.expression(child) if child.kind == "str" else None
+        if expression is not None:
+            reader = Reader(f"column '{name}'", scopes.home(step), child, output=references.output_of(step))
+            references.follow(expression, reader)
+            found[name] = expression
+    return found

@@ -1,0 +1,227 @@
+"""What templates may name: each read of a template is followed as far as anything is known, and misses are told.
+
+A reference to another step becomes an edge of the graph on the way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from llmpipe.config.loading import Loading
+from llmpipe.config.near import did_you_mean, listed, nearest
+from llmpipe.config.nodes import Node
+from llmpipe.config.pipeline import ROOT_SCOPE, Scope, StepRef
+from llmpipe.config.scopes import Scopes
+from llmpipe.config.shapes import ANY, TEXT, Shape, of_value, record
+from llmpipe.config.templates import Expression, Read, Template
+from llmpipe.errors import Place
+
+_LIST_FIELDS = ("failed", "skipped")
+_PIECE = record(("text", "start", "end", "index", "number"), sure=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads: a part of a step, seen from a scope. `output` is the shape of `output` where it may be named."""
+
+    what: str  # "the prompt of step 'rate'"
+    scope: str
+    node: Node
+    output: Shape | None = None
+    self_id: str | None = None
+    only_steps: frozenset[str] | None = None  # None: every step may be named
+
+
+class References:
+    """Follows the reads of a pipeline's templates; knows the shapes of rows, outputs and vars."""
+
+    def __init__(self, scopes: Scopes, loading: Loading, rows: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
+        self._scopes, self._loading, self._rows, self._outputs = scopes, loading, rows, outputs
+        self._items: dict[str, Shape] = {}
+
+    def follow(self, part: Template | Expression, reader: Reader) -> list[StepRef]:
+        """The steps that a template refers to; problems for names that cannot be there."""
+        found = []
+        for read in part.reads:
+            if read.path[0] == "steps":
+                ref = self._step(read, reader)
+                if ref is not None:
+                    found.append(ref)
+            else:
+                self._plain(read, reader)
+        return found
+
+    def output_of(self, step: str) -> Shape:
+        """The shape of a step's output."""
+        return self._outputs.get(step, ANY)
+
+    def item_of(self, scope: str) -> Shape:
+        """The shape of the items of a scope."""
+        if scope not in self._items:
+            self._items[scope] = ANY
+            self._items[scope] = self._item(self._scopes.made[scope])
+        return self._items[scope]
+
+    def _item(self, scope: Scope) -> Shape:
+        if scope.kind == "dataset":
+            return self._rows.get(scope.dataset or "", ANY)
+        if scope.kind == "values":
+            if not scope.path:
+                return ANY
+            values: object = dict(self._loading.vars)
+            for part in scope.path:
+                values = values.get(part) if isinstance(values, Mapping) else None
+            return of_value(values).element or ANY
+        if scope.kind == "fanout":
+            found = self._at(self.output_of(scope.step or ""), scope.path)
+            return found.element or ANY if found is not None else ANY
+        if scope.kind in ("samples", "models"):
+            return self.item_of(scope.parent or ROOT_SCOPE)
+        if scope.kind == "group":
+            return record(("key", "number", "rows"), sure=True)
+        return _PIECE if scope.kind == "split" else record((), sure=True)
+
+    @staticmethod
+    def _at(shape: Shape, path: Iterable[str]) -> Shape | None:
+        for part in path:
+            if shape.sort != "object" or not shape.fields or part not in shape.fields:
+                return None
+            shape = shape.fields[part]
+        return shape
+
+    def check_fanout(self, scope: Scope, node: Node) -> None:
+        """The path of `foreach: steps.x.path` leads to a list, as far as x's schema tells."""
+        shape = self.output_of(scope.step or "")
+        for i, part in enumerate(scope.path):
+            step = ".".join((scope.step or "", *scope.path[:i]))
+            if shape.sort in ("scalar", "list") or (shape.sort == "object" and shape.sure and part not in shape.names()):
+                sort = "a list itself" if shape.sort == "list" else "plain text" if shape.sort == "scalar" else ""
+                said = f"the output of '{step}' is {sort}" if sort else f"the output of '{step}' has no '{part}'"
+                note = f"its schema has: {listed(shape.names())}" if shape.names() else ""
+                hint = did_you_mean(part, shape.names())
+                self._loading.problems.add("C217", said, node, hint=hint, note=note)
+                return
+            shape = (shape.fields or {}).get(part, ANY)
+        if shape.sort in ("scalar", "object"):
+            self._loading.problems.add("C219", f"'{node.value}' is not a list, so there is nothing to run over", node)
+
+    def _plain(self, read: Read, reader: Reader) -> None:
+        known = self._names(reader)
+        name, *path = read.path
+        if name not in known:
+            if not read.guarded:
+                self._unknown(read, reader, known)
+            return
+        if name == "vars" and path and path[0] not in self._loading.vars:
+            self._loading.unknown_vars([read])
+            return
+        self._fields(read, reader, known[name], name, path)
+
+    def _names(self, reader: Reader) -> dict[str, Shape]:
+        known: dict[str, Shape] = {"vars": of_value(dict(self._loading.vars))}
+        chain = self._scopes.chain(reader.scope)
+        if any(self._scopes.made[s].kind not in ("root", "samples", "models") for s in chain):
+            known |= {"item": self.item_of(reader.scope)}
+        if reader.scope != ROOT_SCOPE:
+            known |= {"key": TEXT}
+        if len(chain) > 2:
+            known["parent"] = self.item_of(chain[1])
+        if reader.output is not None:
+            known["output"] = reader.output
+        return known
+
+    def _unknown(self, read: Read, reader: Reader, known: Mapping[str, Shape]) -> None:
+        name, notes = read.path[0], []
+        item = known.get("item", ANY)
+        hint = f"did you mean 'item.{name}'?" if name in item.names() else ""
+        if not hint:
+            column, direct = nearest(name, item.names()), nearest(name, [*known, "steps"])
+            hint = f"did you mean '{direct}'?" if direct else f"did you mean 'item.{column}'?" if column else ""
+        if name in self._scopes.drafts and not hint:
+            hint = f"did you mean 'steps.{name}'?"
+        if name in ("item", "key") and not hint.startswith("did you mean 'item."):
+            hint, notes = "", ["a step without `foreach` runs once and has no item"]
+        elif name == "parent":
+            hint, notes = "", ["only items of a list inside of other items have a parent"]
+        elif name == "output":
+            hint, notes = "", ["`output` is known in `check`, in `by` of a group and in the columns of `outputs`"]
+        if item.names():
+            notes.append(f"{item.what or 'item'}: {listed(item.names())}")
+        notes = notes or [f"known here: {listed([*known, 'steps'])}"]
+        self._report("C210", f"'{name}' is not defined in {reader.what}", read, reader, width=len(name), hint=hint, note="; ".join(notes))
+
+    def _fields(self, read: Read, reader: Reader, shape: Shape, name: str, path: list[str]) -> None:
+        for part in path:
+            if shape.sort != "object" or shape.fields is None:
+                return
+            if part not in shape.fields:
+                self._missing(read, reader, shape, name, part)
+                return
+            name, shape = f"{name}.{part}", shape.fields[part]
+
+    def _missing(self, read: Read, reader: Reader, shape: Shape, name: str, part: str) -> None:
+        """A field that is not among the known ones: an error where there can be no others, or a slip of the pen."""
+        near = nearest(part, shape.names())
+        if read.guarded or not (shape.sure or near):
+            return
+        hint = f"did you mean '{name}.{near}'?" if near else ""
+        what = shape.what or f"'{name}' has"
+        note = f"{what}: {listed(shape.names())}" if shape.what else f"{what} {listed(shape.names())}"
+        message = f"there is no '{part}' in '{name}', which {reader.what} uses"
+        if shape.sure:
+            self._report("C217", message, read, reader, hint=hint, note=note)
+        else:
+            self._loading.problems.warn("C217", f"the first rows have no '{part}' in '{name}'", read.place, hint=hint, note=note)
+
+    def _step(self, read: Read, reader: Reader) -> StepRef | None:
+        if len(read.path) < 2:
+            note = f"name one: {listed(self._scopes.drafts)}"
+            self._report("C212", f"'steps' alone is nothing that {reader.what} can use", read, reader, note=note)
+            return None
+        id, path = read.path[1], list(read.path[2:])
+        if id not in self._scopes.drafts:
+            hint, note = did_you_mean(id, self._scopes.drafts, prefix="steps."), f"steps: {listed(self._scopes.drafts)}"
+            self._report("C212", f"there is no step '{id}'", read, reader, hint=hint, note=note)
+            return None
+        if id == reader.self_id:
+            note = "its own answer is `output`, in `check`" if reader.output is not None else ""
+            self._report("C216", f"step '{id}' refers to itself", read, reader, note=note)
+            return None
+        if reader.only_steps is not None and id not in reader.only_steps:
+            note = f"known here: {listed([f'steps.{s}' for s in sorted(reader.only_steps)])}"
+            self._report("C210", f"'steps.{id}' is not known in {reader.what}", read, reader, note=note)
+            return None
+        mode = self._scopes.mode(reader.scope, id)
+        if mode == "own":
+            self._fields(read, reader, self._own_shape(id, reader, read, path), f"steps.{id}", path)
+        elif path and path[0] not in _LIST_FIELDS and not path[0].isdigit():
+            note = f"loop over it: {{% for row in steps.{id} %}}{{{{ row.output.{'.'.join(path)} }}}}{{% endfor %}}"
+            self._report("C218", f"'steps.{id}' is a list in {reader.what}, so it has no '{path[0]}'", read, reader, note=note)
+        return StepRef(id, mode, read.place)
+
+    def _own_shape(self, id: str, reader: Reader, read: Read, path: list[str]) -> Shape:
+        shape = self.output_of(id)
+        if shape.sort == "scalar" and path and not read.guarded:
+            note = f"give step '{id}' a `schema` to get fields"
+            message = f"the output of step '{id}' is plain text, so it has no '{path[0]}'"
+            self._report("C217", message, read, reader, note=note)
+        return shape
+
+    def _report(
+        self, code: str, message: str, read: Read, reader: Reader, *, width: int | None = None, hint: str = "", note: str = ""
+    ) -> None:
+        place = read.place
+        if width is not None:
+            place = Place(place.file, place.line, place.column, width)
+        self._loading.problems.add(code, message, place, hint=hint, note=note, where=_line_of(reader, place))
+
+
+def _line_of(reader: Reader, place: Place) -> str:
+    """ "line 2 of the prompt", for texts of several lines."""
+    if reader.node.kind != "str" or "\n" not in reader.node.value.strip("\n"):
+        return ""
+    line = place.line - reader.node.locate(1, 1).line + 1
+    part = re.sub(r"^the | of (?:step|output) .*$", "", reader.what)
+    return f"line {line} of the {part}" if place.file == reader.node.source.file else ""

@@ -1,0 +1,187 @@
+"""What `vars` declares and what the command line gives for it: typed values, every mistake named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmpipe.config.fields import Fields, plain
+from llmpipe.config.near import did_you_mean, listed
+from llmpipe.config.nodes import Node
+from llmpipe.config.paths import display
+from llmpipe.config.problems import Problems
+from llmpipe.config.source import parse, parse_value, read_text
+from llmpipe.errors import ConfigError, Place
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list,),
+    "object": (dict,),
+}
+_WORDS = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
+_GIVEN = "the command line"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A var of the file. `type` None takes any value."""
+
+    name: str
+    type: str | None
+    place: Place
+    required: bool = False
+    default: Any = None
+    enum: tuple[Any, ...] = ()
+    description: str = ""
+
+
+def read_vars(pipeline: Fields, given: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    """The values of a run's vars: those that are given, over the defaults.
+
+    A given text is read as the declared type asks; other values have to be of it.
+    """
+    declared = {name: _declaration(name, node, pipeline.node, problems) for name, node in pipeline.each("vars")}
+    for name in given:
+        if name not in declared:
+            hint, note = did_you_mean(name, declared), f"declared under `vars`: {listed(declared)}"
+            problems.add("C220", f"--var {name}: the pipeline declares no such var", Place(_GIVEN), hint=hint, note=note)
+    return {name: _value(d, given, problems) for name, d in declared.items()}
+
+
+def parse_assignments(assignments: Sequence[str], files: Sequence[Path] = ()) -> dict[str, Any]:
+    """The vars that `--var name=value`, `--var name=@file` and `--vars-file` give; the later wins, --var over files.
+
+    Values of --var stay text until the pipeline says what type they have. Raises ConfigError.
+    """
+    found: dict[str, Any] = {}
+    problems = Problems()
+    for path in files:
+        found.update(_from_file(path, problems))
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.strip():
+            problems.add("C220", f"--var {assignment}: write it as name=value or name=@file", Place(_GIVEN))
+        elif value.startswith("@"):
+            found[name.strip()] = _file_text(Path(value[1:]), problems)
+        else:
+            found[name.strip()] = value
+    problems.check()
+    return found
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, str]:
+    """The overrides that `--set path.to.key=value` gives. Raises ConfigError."""
+    found: dict[str, str] = {}
+    problems = Problems()
+    for assignment in assignments:
+        path, equals, value = assignment.partition("=")
+        if not equals or not path.strip():
+            problems.add("C224", f"--set {assignment}: write it as path.to.key=value", Place(_GIVEN))
+        found[path.strip()] = value
+    problems.check()
+    return found
+
+
+def _from_file(path: Path, problems: Problems) -> dict[str, Any]:
+    try:
+        root, found = parse(read_text(path, file=display(path)))
+    except ConfigError as error:
+        root, found = None, list(error.problems)
+    problems.extend(found)
+    if root is not None and root.kind != "map":
+        problems.add("C220", "a file of vars is a mapping of names to values", root)
+    return dict(root.plain()) if root is not None and root.kind == "map" else {}
+
+
+def _file_text(path: Path, problems: Problems) -> str:
+    try:
+        return read_text(path, file=display(path)).text.rstrip("\n")
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return ""
+
+
+def _declaration(name: str, node: Node, owner: Node | None, problems: Problems) -> Declaration:
+    place = owner.value["vars"].key_place(name) if owner is not None else node.place
+    if node.kind != "map":
+        return Declaration(name, _type_of(node.plain()), place, default=node.plain())
+    fields = Fields(node, "var_declaration", problems)
+    declaration = Declaration(
+        name,
+        fields.read("type", plain, None),
+        place,
+        required=fields.read("required", plain, False),
+        default=fields.read("default", plain, None),
+        enum=tuple(fields.read("enum", plain, ())),
+        description=str(fields.read("description", plain, "")),
+    )
+    default = fields.get("default")
+    if default is not None and (fault := _fault(declaration, default.plain())):
+        problems.add("C222", f"the default of var '{name}' {fault}", default)
+    if default is not None and declaration.required:
+        problems.add("C222", f"var '{name}' is required, so its default is never used", default, hint="remove one")
+    if default is None and not declaration.required:
+        note = "add `default`, or `required: true`"
+        problems.add("C222", f"var '{name}' has neither a default nor is it required", place, note=note)
+    return declaration
+
+
+def _type_of(value: Any) -> str | None:
+    if value is None:
+        return None
+    return next(name for name, types in _TYPES.items() if _is(value, types))
+
+
+def _is(value: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and isinstance(value, bool) == (types == (bool,))
+
+
+def _value(d: Declaration, given: Mapping[str, Any], problems: Problems) -> Any:
+    if d.name not in given:
+        if d.required:
+            note = d.description and f"{d.name}: {d.description}"
+            hint = f"pass --var {d.name}=VALUE"
+            problems.add("C221", f"var '{d.name}' is required and has no value", d.place, hint=hint, note=note)
+            return _stand_in(d)
+        return d.default
+    value = given[d.name]
+    if isinstance(value, str) and d.type not in (None, "string"):
+        value = _read_as(d, value)
+    if fault := _fault(d, value):
+        problems.add("C222", f"--var {d.name} {fault}", Place(_GIVEN), note=f"declared in line {d.place.line} of {d.place.file}")
+        return _stand_in(d)
+    return value
+
+
+def _stand_in(d: Declaration) -> Any:
+    """Any value of the right type, so that what follows is checked too and not reported for want of this one."""
+    return d.enum[0] if d.enum else {"string": "", "integer": 0, "number": 0, "boolean": False, "list": [], "object": {}}.get(d.type or "string")
+
+
+def _read_as(d: Declaration, text: str) -> Any:
+    """The value of a text given for a var that is no text; the text itself if it cannot be read."""
+    if d.type in ("list", "object"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    node, found = parse_value(text, file=_GIVEN, place=d.place)
+    return text if node is None or found else node.plain()
+
+
+def _fault(d: Declaration, value: Any) -> str:
+    """What is wrong with a value, "" if nothing is."""
+    said = repr(value) if len(repr(value)) <= 50 else f"{repr(value)[:47]}..."
+    if d.type is not None and not _is(value, _TYPES[d.type]):
+        return f"wants {_WORDS.get(d.type, f'a {d.type}' if d.type == 'list' else 'a mapping')}, not {said}"
+    if d.enum and value not in d.enum:
+        return f"wants one of {', '.join(map(str, d.enum))}, not {said}"
+    return ""
+
+
