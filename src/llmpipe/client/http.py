@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -114,7 +114,7 @@ class Exchange:
         except TimeoutError as error:
             raise self._timed_out("first_token") from error
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes; first_token runs until its first byte, then idle between any two."""
         clock, seconds = "first_token", self._timeout.first_token
         while True:

@@ -1,0 +1,195 @@
+"""Every decision of a gate: who may pass now, and what the end of a call changes. Pure: time comes in, nothing waits.
+
+    unproven  one call at a time until the first answer, so that a wrong key fails once and not a thousand times
+    held      after a 429 nobody passes until the server's hint, or a wait that doubles, is over
+    ramping   after a hold one call, one more per answer, until the limit is reached again
+    closed    by an account error, for good
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from llmpipe.client.breaker import DEFAULT_BREAKER, Breaker, BreakerPolicy
+from llmpipe.client.limiter import Pace, Ramp
+from llmpipe.errors import AccountError, CallFailed, TemporaryFault
+from llmpipe.policy import Limits, backoff_delay
+from llmpipe.providers.limits import RateLimits, Window
+
+HOLD_FIRST_S = 0.1
+HOLD_CAP_S = 8.0
+BURSTS_MOST = 10  # rejections in a row, with a hold between any two, before the provider counts as down
+EMBEDDED_MOST = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A call's place in the gate; given back through `GateState.ended`."""
+
+    rank: int  # which number in flight it was, from 1
+    tokens: int  # what was reserved of the token rate
+    probe: bool
+    epoch: int  # how many bursts of rejections there had been
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended. `error` None and `answered` False: without a verdict (cancelled, or nothing was sent)."""
+
+    answered: bool = False
+    error: CallFailed | None = None
+    tokens: int | None = None  # actually used, if known
+
+
+class GateState:
+    """The state of one gate. `limits`: as in the pipeline file; `embedded`: nothing leaves the process."""
+
+    def __init__(self, limits: Limits, *, embedded: bool = False, breaker: BreakerPolicy = DEFAULT_BREAKER) -> None:
+        self.ramp = Ramp(limits.concurrency or (EMBEDDED_MOST if embedded else None))
+        self.breaker = Breaker(breaker)
+        self.requests = Pace(limits.rpm) if limits.rpm else None
+        self.tokens = Pace(limits.tpm) if limits.tpm else None
+        self.closed_by: CallFailed | None = None
+        self.proven = embedded
+        self.in_flight = 0
+        self.rejections = 0
+        self.held_until = 0.0
+        self._paused_until = 0.0
+        self._reads_headers = (limits.rpm is None, limits.tpm is None)
+        self._epoch = 0
+        self._bursts = 0  # in a row, without an answer between
+        self._open = math.inf  # how many of the calls admitted since the last burst may be in flight
+        self._fresh = 0  # how many of them are
+
+    @property
+    def held_again_and_again(self) -> bool:
+        """True if nothing but rejections came for a long while."""
+        return self._bursts >= BURSTS_MOST
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next call may pass: 0 = now, infinity = not before another one has ended."""
+        if self.in_flight >= self.ramp.allowed or self._fresh >= self._open:
+            return math.inf
+        if self.in_flight and not self.proven:
+            return math.inf
+        ready = max(self.held_until, self._paused_until, self.breaker.ready_at())
+        for pace in (self.requests, self.tokens):
+            if pace is not None:
+                ready = max(ready, pace.ready_at())
+        return max(0.0, ready - now)
+
+    def admit(self, now: float, tokens: int) -> Ticket:
+        """Let a call pass that reserves so many tokens; only after `wait` said 0."""
+        self.in_flight += 1
+        self._fresh += 1
+        if self.requests is not None:
+            self.requests.take(now, 1)
+        if self.tokens is not None:
+            self.tokens.take(now, tokens)
+        return Ticket(self.in_flight, tokens, self.breaker.passed(), self._epoch)
+
+    def ended(self, ticket: Ticket, now: float, outcome: Outcome) -> str:
+        """Take a call's place back and learn from its end. Returns what changed, in a few words for the log, or ""."""
+        in_use = self.in_flight >= self.ramp.allowed
+        self.in_flight -= 1
+        if ticket.epoch == self._epoch:
+            self._fresh -= 1
+        if self.tokens is not None and outcome.tokens is not None:
+            self.tokens.correct(outcome.tokens - ticket.tokens)
+        error = outcome.error
+        if outcome.answered or (error is not None and _shows_life(error)):
+            return self._answered(in_use=in_use)
+        if error is None or not error.sent:
+            if ticket.probe:
+                self.breaker.abandoned(now)
+            return ""
+        return self._failed(ticket, now, error)
+
+    def learn(self, now: float, stated: RateLimits) -> str:
+        """Take rates that the file leaves open from what a reply's headers state; wait a little where nothing is left.
+
+        Windows longer than a minute are not paced: an even pace over a day would keep a short run waiting.
+        """
+        changes = []
+        for index, (name, window) in enumerate((("requests", stated.requests), ("tokens", stated.tokens))):
+            if window is None or not self._reads_headers[index]:
+                continue
+            rate = window.per_minute
+            if rate and window.window_s <= 60 and _differs(getattr(self, name), rate):
+                setattr(self, name, _renewed(getattr(self, name), rate))
+                changes.append(f"{name} {rate:g} per minute, as the reply's headers state")
+            self._pause_if_empty(now, window)
+        return ", ".join(changes)
+
+    def _pause_if_empty(self, now: float, window: Window) -> None:
+        """The reset says when the whole window is free again; a fraction of it is free much sooner."""
+        if window.remaining == 0 and window.reset_s:
+            share = 10 * window.window_s / window.limit if window.limit else window.reset_s
+            self._paused_until = max(self._paused_until, now + min(window.reset_s, max(1.0, share), 60.0))
+
+    def _answered(self, *, in_use: bool) -> str:
+        self.proven = True
+        self._bursts = 0
+        was = self.breaker.state
+        self.breaker.answered()
+        if self._open < math.inf:
+            self._open += 1
+            if self._open >= self.ramp.allowed:
+                self._open = math.inf
+        else:
+            self.ramp.answered(in_use=in_use)
+        return "breaker closed" if was != "closed" else ""
+
+    def _failed(self, ticket: Ticket, now: float, error: CallFailed) -> str:
+        if isinstance(error, AccountError):
+            if self.closed_by is None:
+                self.closed_by = error
+                return f"closed by {error.kind}"
+            return ""
+        words = self._rejected(ticket, now, error) if error.hold else ""
+        if error.fault:
+            if self.breaker.fault(now, probe=ticket.probe):
+                words = f"breaker opened after {self.breaker.faults} faults in a row"
+                self._ramp_again(now)
+        elif ticket.probe:
+            self.breaker.answered()
+        return words
+
+    def _rejected(self, ticket: Ticket, now: float, error: CallFailed) -> str:
+        self.rejections += 1
+        if error.retry_after:
+            self.held_until = max(self.held_until, now + error.retry_after)
+        if ticket.epoch != self._epoch:
+            return ""
+        ramping = self._open < math.inf
+        changed = not ramping and self.ramp.rejected(ticket.rank)
+        self._bursts += 1
+        wait = error.retry_after or backoff_delay(self._bursts, base=HOLD_FIRST_S, cap=HOLD_CAP_S)
+        self.held_until = max(self.held_until, now + wait)
+        if self.held_again_and_again:
+            self.breaker.give_up(now)
+        self._ramp_again(now)
+        return f"held for {wait:g} s" + (f", limit {self.ramp.allowed}" if changed else "")
+
+    def _ramp_again(self, now: float) -> None:
+        """Start a new epoch: of the calls admitted from now on one may be in flight, and one more per answer."""
+        self._epoch += 1
+        self._open, self._fresh = 1.0, 0
+
+
+def _shows_life(error: CallFailed) -> bool:
+    """True for an error that an account and a model which work may give: a verdict on the request or its answer."""
+    return error.sent and not isinstance(error, AccountError | TemporaryFault)
+
+
+def _differs(pace: Pace | None, rate: float) -> bool:
+    return pace is None or abs(pace.per_minute - rate) > 0.01 * rate
+
+
+def _renewed(pace: Pace | None, rate: float) -> Pace:
+    """A pace of another rate that stands where the old one stood."""
+    new = Pace(rate)
+    if pace is not None:
+        new.start_at(pace.ready_at())
+    return new

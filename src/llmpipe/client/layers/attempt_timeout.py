@@ -1,0 +1,32 @@
+"""Ends an attempt that takes too long; the connection is closed on the way out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.errors import CallTimeout
+from llmpipe.types import LLMResponse
+
+
+def attempt_timeout(inner: Handler, deps: Deps) -> Handler:
+    """Bound each attempt by `policy.timeout.attempt` seconds. It starts after the gate, so that queueing never counts.
+
+    The exchange may have been billed (facts B2.8): whether its request had left is not known here.
+    """
+
+    async def handle(call: Call) -> LLMResponse:
+        seconds = call.policy.timeout.attempt
+        if seconds is None:
+            return await inner(call)
+        timer = asyncio.timeout(seconds)
+        try:
+            async with timer:
+                return await inner(call)
+        except TimeoutError as error:
+            if not timer.expired():
+                raise
+            text = f"{call.model.label}: no complete answer within {seconds:g} s (clock attempt)"
+            raise CallTimeout(text, clock="attempt", billed="maybe") from error
+
+    return handle

@@ -1,0 +1,104 @@
+"""Reserves an upper bound of what an attempt may cost before it is sent, and settles what it did cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+
+from llmpipe.client.budget import Amount, BudgetKeeper
+from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.client.prices import MILLION, cost_of, highest_price
+from llmpipe.errors import BudgetExceeded, CallFailed
+from llmpipe.types import LLMRequest, LLMResponse, Usage
+
+NOTHING = Amount()
+ONE_CALL = Amount(calls=1)
+PER_TURN = 32  # what a chat template may put around a turn
+OVERHEAD = 1024  # what a provider may add of its own: instructions for structured output, reasoning
+
+
+def budgeted(inner: Handler, deps: Deps) -> Handler:
+    """Keep every attempt within the budget and say what the answer cost.
+
+    It stands after the gate, so that waiting calls reserve nothing. A failed attempt counts: with what it used if that
+    is known, with its whole reservation if it may have been billed (facts B2.8), with nothing but the call otherwise.
+    """
+
+    async def handle(call: Call) -> LLMResponse:
+        keeper = deps.budget
+        if keeper is None:
+            return _priced(call, await inner(call))
+        bound = upper_bound(call, keeper)
+        reservation = await keeper.reserve(bound)
+        used = bound  # of an attempt that is cut off nobody knows
+        try:
+            response = _priced(call, await inner(call))
+            used = _used(call, bound, response.usage)
+        except CallFailed as err:
+            used = _used_by_failure(call, bound, err)
+            raise
+        finally:
+            keeper.settle(reservation, used)
+        return response
+
+    return handle
+
+
+def upper_bound(call: Call, keeper: BudgetKeeper) -> Amount:
+    """What the attempt can cost at most. A token is a byte of text at least, so bytes bound the input from above.
+
+    Raises BudgetExceeded for a request without an output limit where money or tokens are limited.
+    """
+    if not keeper.counts_input:
+        return ONE_CALL if highest_price(call.model) is not None else Amount(None, 0, 1)
+    price = highest_price(call.model)
+    if price is not None and price.input == price.output == 0 and keeper.budget.tokens is None:
+        return ONE_CALL
+    output = _output_limit(call)
+    if output is None:
+        error = BudgetExceeded(f"{call.model.label} has no max_output_tokens, so its cost has no upper bound")
+        error.sent = False
+        raise error
+    most = _most_input(call.request)
+    usd = None if price is None else (most * price.input + output * price.output) / MILLION
+    return Amount(usd, most + output, 1)
+
+
+def _output_limit(call: Call) -> int | None:
+    own = call.request.max_output_tokens
+    return call.target.dialect.default_output_tokens if own is None else own
+
+
+def _most_input(request: LLMRequest) -> int:
+    size = OVERHEAD + sum(len(turn.content.encode("utf-8", "replace")) + PER_TURN for turn in request.turns())
+    if request.schema is not None:
+        size += 2 * len(json.dumps(dict(request.schema), ensure_ascii=True))  # once natively, once in the prompt
+    if request.extra:
+        size += len(json.dumps(dict(request.extra), ensure_ascii=True, default=str))
+    return size
+
+
+def _priced(call: Call, response: LLMResponse) -> LLMResponse:
+    return replace(response, cost_usd=cost_of(call.model, response.usage))
+
+
+def _used_by_failure(call: Call, bound: Amount, err: CallFailed) -> Amount:
+    if not err.sent:
+        return NOTHING
+    if err.usage is not None and err.billed != "no":
+        return _used(call, bound, err.usage)
+    if err.billed == "no":
+        return Amount(_zero(bound), 0, 1)
+    return bound
+
+
+def _used(call: Call, bound: Amount, usage: Usage) -> Amount:
+    """What was used; where the provider did not say, what was reserved."""
+    if usage.input_tokens is None or usage.output_tokens is None:
+        return bound
+    return Amount(cost_of(call.model, usage), usage.input_tokens + usage.output_tokens, 1)
+
+
+def _zero(bound: Amount) -> Decimal | None:
+    return None if bound.usd is None else Decimal(0)

@@ -1,0 +1,64 @@
+"""Lets a call pass when its gate has a place for it, and tells the gate how it ended."""
+
+from __future__ import annotations
+
+from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.client.gate import Gate
+from llmpipe.client.gate_state import Outcome
+from llmpipe.errors import CallFailed
+from llmpipe.providers.estimate import estimate_input
+from llmpipe.providers.limits import limits_from_headers
+from llmpipe.types import LLMResponse, Usage
+
+
+def limited(inner: Handler, deps: Deps) -> Handler:
+    """Hold each attempt until its gate admits it; the call's total clock starts with the first admission.
+
+    An account error that arrives after the gate was closed by another call counts as unsent (design 4): one failure
+    speaks for all. A call that has another model left does not wait for an open breaker.
+    """
+
+    async def handle(call: Call) -> LLMResponse:
+        gate = deps.gates.of(call.target, call.model.limits)
+        retry = call.policy.retry
+        max_hold = retry.retry_after_max if retry.retry_after_over == "fail" else None
+        tokens = _expected_tokens(call) if gate.counts_tokens else 0
+        ticket = await gate.enter(tokens, max_hold=max_hold, patient=not _has_another(call))
+        call.deadline.start(deps.clock())
+        outcome = Outcome()
+        try:
+            response = await inner(call)
+            outcome = Outcome(answered=True, tokens=_used(response.usage))
+        except CallFailed as err:
+            outcome = Outcome(error=err, tokens=_used(err.usage))
+            if err.account and gate.state.closed_by is not None:
+                err.sent = False
+            raise
+        finally:
+            gate.leave(ticket, outcome)
+        _learn(gate, call, response)
+        return response
+
+    return handle
+
+
+def _learn(gate: Gate, call: Call, response: LLMResponse) -> None:
+    if response.rate_limits:
+        gate.learn(limits_from_headers(response.rate_limits, call.target.dialect.limit_headers))
+
+
+def _has_another(call: Call) -> bool:
+    """True if this call is the first choice and a fallback stands behind it."""
+    names = call.model.fallback if call.policy.fallback is None else call.policy.fallback
+    return any(name != call.model.name for name in names)
+
+
+def _expected_tokens(call: Call) -> int:
+    """Providers count the output that is allowed when they decide on a rate limit."""
+    return estimate_input(call.request) + (call.request.max_output_tokens or 0)
+
+
+def _used(usage: Usage | None) -> int | None:
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    return usage.input_tokens + usage.output_tokens

@@ -1,0 +1,86 @@
+"""The exchange itself: encode, send, decode; `echo` is answered here, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.client.http import Exchange
+from llmpipe.errors import CallFailed
+from llmpipe.providers import echo
+from llmpipe.providers.stream import StreamReader
+from llmpipe.providers.wires import decode, encode, prefers_stream, reader_for
+from llmpipe.types import HttpCall, HttpReply, LLMResponse
+
+
+def provider(deps: Deps) -> Handler:
+    """The innermost handler: one attempt at an answer, no policy."""
+
+    async def handle(call: Call) -> LLMResponse:
+        return await exchange(call, deps)
+
+    return handle
+
+
+async def exchange(call: Call, deps: Deps) -> LLMResponse:
+    """One exchange with the provider of `call`. Raises the CallFailed that its reply or its lack amounts to."""
+    if call.target.wire == "echo":
+        return await _echo(call, deps)
+    stream = prefers_stream(call.request, call.target)
+    message = encode(call.request, call.target, stream=stream)
+    reply = await (_streamed(message, call, deps) if stream else _whole(message, call, deps))
+    try:
+        return decode(reply, call.target, call.request)
+    except CallFailed as error:
+        if error.raw is None:
+            error.raw = reply.body[:65536].decode("utf-8", "replace")
+        raise
+
+
+async def _whole(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
+    return await deps.transport.send(
+        message, secret=_secret(call, deps), timeout=call.policy.timeout, allow_http=call.model.allow_http
+    )
+
+
+async def _streamed(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
+    """A streamed reply, put together; of one that broke off, what had arrived is in the error."""
+    exchange = deps.transport.exchange(
+        message, secret=_secret(call, deps), timeout=call.policy.timeout, allow_http=call.model.allow_http
+    )
+    async with exchange:
+        reader = reader_for(call.target, exchange.status, exchange.headers)
+        try:
+            await _read(exchange, reader)
+            return reader.reply()
+        except CallFailed as error:
+            error.raw = reader.partial() or error.raw
+            raise
+
+
+async def _read(exchange: Exchange, reader: StreamReader) -> None:
+    """Feed the reader until it has all it needs. What follows the terminal event is not waited for."""
+    async with contextlib.aclosing(exchange.chunks()) as chunks:
+        async for chunk in chunks:
+            reader.feed(chunk)
+            if reader.done:
+                return
+
+
+def _secret(call: Call, deps: Deps) -> str | None:
+    """The first of the target's key variables that has a value."""
+    for name in call.target.api_key_envs:
+        value = deps.secrets(name)
+        if value:
+            return value
+    return None
+
+
+async def _echo(call: Call, deps: Deps) -> LLMResponse:
+    """The embedded provider's answer, after the latency that it was told to have, so that every clock applies."""
+    if call.request.latency_s:
+        await deps.sleep(call.request.latency_s)
+    else:
+        await asyncio.sleep(0)
+    return echo.answer(call.request, attempt=call.number)

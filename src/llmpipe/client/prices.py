@@ -1,0 +1,131 @@
+"""What tokens cost: the price in the pipeline file, else a dated snapshot that ships with the package, else unknown.
+
+An unknown price is None, never 0. Local providers are free by a row of the snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmpipe.types import Model, Price, Usage
+
+MILLION = Decimal(1_000_000)
+_FREE: list[Any] = ["0", "0", None, []]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """The prices of a call whose input is longer than `above` tokens; they hold for all of its tokens."""
+
+    above: int
+    price: Price
+
+
+def price_of(model: Model) -> Price | None:
+    """The price of a model's tokens, or None if nobody knows. The pipeline file's own price wins."""
+    if model.price is not None:
+        return model.price
+    row = _listed(model)
+    return None if row is None else _price(row)
+
+
+def highest_price(model: Model) -> Price | None:
+    """The price of the dearest tier, for upper bounds."""
+    tiers = _tiers(model)
+    return tiers[-1].price if tiers else price_of(model)
+
+
+def cost_of(model: Model, usage: Usage) -> Decimal | None:
+    """USD for `usage` of `model`; None if the price is unknown, or the provider did not say how much was used.
+
+    The tier is chosen by the input of this call, as providers with tiers do.
+    """
+    price = price_of(model)
+    for tier in _tiers(model):
+        if (usage.input_tokens or 0) > tier.above:
+            price = tier.price
+    return cost(usage, price)
+
+
+def cost(usage: Usage, price: Price | None) -> Decimal | None:
+    """USD for `usage` at `price`; None if either is unknown.
+
+    Tokens read from the provider's prompt cache cost `cached_input`, or the price of input where that is unknown
+    (facts A5: cached tokens are part of the input). A free model costs 0 whatever was used.
+    """
+    if price is None:
+        return None
+    if price.input == price.output == 0:
+        return Decimal(0)
+    if usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    cached = min(usage.cached_tokens or 0, usage.input_tokens)
+    cached_price = price.input if price.cached_input is None else price.cached_input
+    total = (usage.input_tokens - cached) * price.input + cached * cached_price + usage.output_tokens * price.output
+    return total / MILLION
+
+
+def as_of() -> str:
+    """The day of the snapshot, as an ISO date."""
+    return str(_snapshot()["as_of"])
+
+
+@lru_cache(maxsize=1)
+def _snapshot() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(
+        files("llmpipe.client").joinpath("prices.json").read_text("utf-8"), parse_float=Decimal
+    )
+    return data
+
+
+def _listed(model: Model) -> list[Any] | None:
+    """The row of a model without a price of its own in the pipeline file."""
+    if model.price is not None:
+        return None
+    sold_at = _snapshot()["free"].get(model.provider)
+    if sold_at is None:
+        return _row(model.provider, model.model)
+    host = urlsplit(model.base_url or "").hostname or ""
+    return None if any(host == name or host.endswith("." + name) for name in sold_at) else _FREE
+
+
+@lru_cache(maxsize=1024)
+def _row(provider: str, model: str) -> list[Any] | None:
+    """The row [input, output, cached_input, tiers] of a model: by its exact id, without its date, by its beginning.
+
+    The letters' case does not count. Of several listed beginnings the longest wins.
+    """
+    data = _snapshot()
+    entry = data["providers"].get(data["same"].get(provider, provider))
+    if entry is None:
+        return None
+    id = model.lower()
+    starts = [start for start in entry["prefix"] if id.startswith(start)]
+    longest = entry["prefix"][max(starts, key=len)] if starts else None
+    found: list[Any] | None = entry["exact"].get(id) or _dated(entry["exact"], id) or longest
+    return found
+
+
+def _dated(exact: dict[str, list[Any]], id: str) -> list[Any] | None:
+    """`gpt-5-mini-2025-08-07` is `gpt-5-mini`, `claude-x-20250929` is `claude-x`."""
+    head = id.rstrip("0123456789-")
+    tail = id[len(head) :]
+    if sum(c.isdigit() for c in tail) != 8:
+        return None
+    return exact.get(head)
+
+
+def _tiers(model: Model) -> tuple[Tier, ...]:
+    row = _listed(model)
+    return () if row is None else tuple(Tier(int(above), _price(prices)) for above, *prices in row[3])
+
+
+def _price(row: list[Any]) -> Price:
+    cached = None if row[2] is None else Decimal(row[2])
+    return Price(Decimal(row[0]), Decimal(row[1]), cached, as_of())
