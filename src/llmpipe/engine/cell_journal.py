@@ -1,0 +1,107 @@
+"""The journal of one cell: writes each attempt's intent and outcome into the ledger, and recalls earlier answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from decimal import Decimal
+
+from llmpipe.client.encoding import response_from_json, response_to_json
+from llmpipe.engine.items import clean
+from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_schema import INTEND, SETTLE
+from llmpipe.engine.tally import Tally
+from llmpipe.errors import CallFailed
+from llmpipe.types import Attempt, LLMResponse, Usage
+
+_RECALL = "SELECT key, reply FROM attempts WHERE step = ? AND item = ? AND outcome = 'ok' AND reply IS NOT NULL ORDER BY id"
+
+
+class Stopping(CallFailed):
+    """The run stops: nothing more is sent."""
+
+    code = "P461"
+    title = "the run was stopped before this was sent"
+    advice = "Continue with --resume."
+
+
+class CellJournal:
+    """Implements `client.journal.Journal` for one step and one item. Raises StorageError when the ledger cannot be written."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        step: int,
+        item: int,
+        invocation: int,
+        stopping: Callable[[], bool],
+        cost: Callable[[str, Usage], Decimal | None],
+        redact: Callable[[str], str],
+        tally: Tally,
+        recall: bool,
+    ) -> None:
+        self._ledger, self._step, self._item, self._invocation = ledger, step, item, invocation
+        self._stopping, self._cost, self._redact, self._tally = stopping, cost, redact, tally
+        self._open: dict[tuple[str, int], int] = {}
+        self._recall = recall
+        self._told: dict[str, LLMResponse] | None = None
+
+    @property
+    def in_flight(self) -> bool:
+        """True while an attempt is sent and not settled."""
+        return bool(self._open)
+
+    def recall(self, key: str) -> LLMResponse | None:
+        """An answer to this request that an earlier process of the run wrote down."""
+        if not self._recall:
+            return None
+        if self._told is None:
+            rows = self._ledger.rows(_RECALL, (self._step, self._item))
+            self._told = {k: response_from_json(reply) for k, reply in rows}
+        return self._told.get(key)
+
+    async def intend(self, *, key: str, number: int, model: str, request_id: str) -> None:
+        """Write down that an attempt is about to be sent. Raises Stopping when the run stops."""
+        if self._stopping():
+            refusal = Stopping("the run stops")
+            refusal.sent = False
+            raise refusal
+        id = self._ledger.next_id("attempts")
+        self._open[key, number] = id
+        self._tally.calls += 1
+        row = (id, self._step, self._item, self._invocation, request_id, key, number, model, time.time())
+        await self._ledger.commit(INTEND, row)
+
+    async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:
+        """Write down what came of an attempt."""
+        id = self._open.pop((key, attempt.number), None)
+        if id is None:
+            return
+        usage = attempt.usage or (response.usage if response else Usage())
+        cost = self._cost(attempt.model, usage)
+        self._count(attempt, usage, cost)
+        reply = self._redact(response_to_json(response).decode("utf-8", "replace")) if response else None
+        row = (
+            *(attempt.outcome, attempt.code, attempt.status, self._text(attempt.error)),
+            *(attempt.latency_s, attempt.wait_s, attempt.billed),
+            *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens),
+            *(None if cost is None else float(cost), reply, self._text(attempt.raw)),
+            *(attempt.provider_request_id, attempt.model, id),
+        )
+        await self._ledger.commit(SETTLE, row)
+
+    def _text(self, text: str | None) -> str | None:
+        return clean(self._redact(text)) if text else None
+
+    def _count(self, attempt: Attempt, usage: Usage, cost: Decimal | None) -> None:
+        tally = self._tally
+        tally.input_tokens += usage.input_tokens or 0
+        tally.output_tokens += usage.output_tokens or 0
+        if attempt.outcome == "ok" and (usage.input_tokens is None or usage.output_tokens is None):
+            tally.unknown_usage += 1
+        if cost is None:
+            tally.unpriced += attempt.outcome == "ok"
+        else:
+            tally.cost_usd += cost
+        tally.latencies.add(attempt.latency_s)

@@ -1,0 +1,134 @@
+"""Which run an invocation works on: a new one, one that it continues, one that it builds on."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmpipe.config.fingerprint import Fingerprint, changes
+from llmpipe.config.pipeline import Pipeline
+from llmpipe.engine.options import RunOptions
+from llmpipe.engine.runs import LAST, NoSuchRun, RunInfo, find_run, list_runs
+from llmpipe.errors import LlmpipeError
+
+
+class Changed(LlmpipeError):
+    """The pipeline is not the one that the run was begun with."""
+
+    code = "X911"
+    title = "the pipeline has changed since the run was begun"
+    advice = "Pass --accept-changes to redo the steps concerned, or start a new run."
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A folder to work in; `continued` if it has a run already; `base` to take results over from.
+
+    `carry` names the steps whose results may be taken over (None = all); `fixed` those that are not run at all;
+    `wanted` the steps of this run.
+    """
+
+    folder: Path
+    continued: RunInfo | None
+    wanted: frozenset[str]
+    base: RunInfo | None = None
+    carry: frozenset[str] | None = None
+    fixed: frozenset[str] = frozenset()
+    note: str = ""
+    changed: bool = False
+
+
+def choose_run(pipeline: Pipeline, options: RunOptions, output: Path, fingerprint: Fingerprint) -> Choice:
+    """Decide. Raises NoSuchRun, Changed."""
+    home = output / pipeline.name
+    every = frozenset(step.id for step in pipeline.steps)
+    if options.retry_failed is not None:
+        return _continue(pipeline, options, find_run(output, options.retry_failed, pipeline.name), fingerprint)
+    if options.resume == "auto":
+        return _auto(pipeline, options, home, fingerprint)
+    if options.resume is not None:
+        return _continue(pipeline, options, find_run(output, options.resume, pipeline.name), fingerprint)
+    if options.only or options.from_step:
+        return _on_base(pipeline, options, output)
+    return Choice(_fresh(home), None, every)
+
+
+def _continue(pipeline: Pipeline, options: RunOptions, info: RunInfo, fingerprint: Fingerprint) -> Choice:
+    different = changes(Fingerprint.from_json(info.fingerprint), fingerprint)
+    if different and not options.accept_changes:
+        raise Changed(f"run {info.run_id} was begun with another pipeline: {'; '.join(different)}")
+    every = frozenset(step.id for step in pipeline.steps)
+    return Choice(info.folder, info, every, note=f"continuing run {info.run_id}", changed=bool(different))
+
+
+def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fingerprint) -> Choice:
+    """Continue the last unfinished run of the same fingerprint, else begin one that carries over what still holds."""
+    every = frozenset(step.id for step in pipeline.steps)
+    runs = [info for info in list_runs(home) if info.whole]
+    if runs and not runs[0].finished and not changes(Fingerprint.from_json(runs[0].fingerprint), fingerprint):
+        return Choice(runs[0].folder, runs[0], every, note=f"continuing run {runs[0].run_id}")
+    finished = next((info for info in runs if info.finished), None)
+    note = f"carrying over from run {finished.run_id}" if finished else ""
+    return Choice(_fresh(home), None, every, base=finished, note=note)
+
+
+def _on_base(pipeline: Pipeline, options: RunOptions, output: Path) -> Choice:
+    named = options.only or options.from_step or ""
+    above, below = _related(pipeline, named)
+    home = output / pipeline.name
+    if options.base is not None:
+        base = find_run(output, options.base, pipeline.name)
+    else:
+        found = next((info for info in list_runs(home) if info.finished), None)
+        if found is None:
+            raise NoSuchRun(f"there is no finished run of {pipeline.name} to build on; run it once, or name one: --base")
+        base = found
+    redone = frozenset({named}) if options.only else frozenset({named}) | below
+    every = frozenset(step.id for step in pipeline.steps)
+    wanted = above | redone if options.only else every
+    fixed = wanted - redone
+    return Choice(_fresh(home), None, wanted, base=base, carry=fixed, fixed=fixed, note=f"building on run {base.run_id}")
+
+
+def _related(pipeline: Pipeline, id: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The steps that `id` builds on, and those that build on it. Raises NoSuchRun for an unknown step."""
+    if id not in pipeline.order:
+        raise NoSuchRun(f"there is no step '{id}'; there are: {', '.join(pipeline.order)}")
+    uses = {step.id: _uses(pipeline, step.id) for step in pipeline.steps}
+
+    def closure(start: str, edges: dict[str, set[str]]) -> frozenset[str]:
+        found: set[str] = set()
+        open_ = [start]
+        while open_:
+            for other in edges.get(open_.pop(), set()) - found:
+                found.add(other)
+                open_.append(other)
+        return frozenset(found - {start})
+
+    used_by: dict[str, set[str]] = {}
+    for user, used in uses.items():
+        for one in used:
+            used_by.setdefault(one, set()).add(user)
+    return closure(id, uses), closure(id, used_by)
+
+
+def _uses(pipeline: Pipeline, id: str) -> set[str]:
+    step = pipeline.step(id)
+    found = {ref.step for ref in step.refs} | set(step.needs)
+    scope: str | None = step.scope
+    while scope is not None:
+        at = pipeline.scopes[scope]
+        if at.step:
+            found.add(at.step)
+        scope = at.parent
+    return found - {id}
+
+
+def _fresh(home: Path) -> Path:
+    """A folder name for a new run that no other run has."""
+    while True:
+        folder = home / secrets.token_hex(3)
+        if not folder.exists() and folder.name != LAST:
+            return folder

@@ -1,0 +1,221 @@
+"""The passes at work: each streams the items of its top scope through the steps, many items at once, memory bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from llmpipe.config.pipeline import ROOT_SCOPE
+from llmpipe.engine.entries import StepEntries
+from llmpipe.engine.items import Item
+from llmpipe.engine.known import Known
+from llmpipe.engine.plan import ItemPlan, Node, Pass
+from llmpipe.engine.sources import Sources
+from llmpipe.engine.state import RunState, Stop
+from llmpipe.engine.step import StepRunner
+from llmpipe.errors import DataError
+
+_ROWS = 512  # items of a top scope at work at once, at the least; limits decide how many of them are in flight
+_BELOW = 64  # items of a child scope at work at once below one item
+
+
+class Flow:
+    """Runs the passes of a plan over one run's state."""
+
+    def __init__(self, run: RunState, passes: tuple[Pass, ...], *, continued: bool, rows: int = _ROWS) -> None:
+        """`continued`: the ledger has results of an earlier process of this run."""
+        self._run, self._passes, self._continued = run, passes, continued
+        self._rows = rows
+        self.trusted = False  # definitions are unchanged, so that results in the ledger need no second look
+        self.sources = Sources(run, matched=continued)
+        self._known = Known(run.ledger, run.step_numbers)
+        ids = [id for p in passes for id in p.steps]
+        self._runners = {id: StepRunner(run, run.pipeline.step(id)) for id in ids}
+        self._done = {id: asyncio.Event() for id in ids}
+        self._turn: dict[str, asyncio.Lock] = {p.scope: asyncio.Lock() for p in passes}
+
+    @property
+    def steps(self) -> frozenset[str]:
+        """Every step that this flow runs."""
+        return frozenset(self._runners)
+
+    def waiting(self) -> dict[str, str]:
+        """step id → a step whose end it waits for, for those that wait."""
+        found = {}
+        for p in self._passes:
+            for other in sorted(p.waits_for):
+                if not self._done[other].is_set():
+                    found.update(dict.fromkeys(p.steps, other))
+                    break
+        return found
+
+    def all_read(self) -> bool:
+        """True once the items of every top scope are known."""
+        return all(p.scope == ROOT_SCOPE or p.scope in self.sources.complete for p in self._passes)
+
+    async def run(self) -> None:
+        """All passes, each as soon as what it waits for is done. Passes over one scope take turns, in plan order."""
+        tasks: list[asyncio.Task[None]] = []
+        last: dict[str, asyncio.Task[None]] = {}
+        for p in self._passes:
+            task = asyncio.create_task(self._pass(p, last.get(p.scope) if p.scope != ROOT_SCOPE else None))
+            last[p.scope] = task
+            tasks.append(task)
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pass(self, p: Pass, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        await self._wait_for(p.waits_for)
+        if p.scope == ROOT_SCOPE:
+            if not self._run.stopping():
+                await self._plan(p.plan, self._run.root, first=False)
+        else:
+            await self._stream(p)
+        if not self._run.stopping():
+            for id in p.steps:
+                self._finish(id)
+
+    async def _wait_for(self, steps: Iterable[str]) -> None:
+        stopped = asyncio.ensure_future(self._run.stop_event.wait())
+        try:
+            for id in steps:
+                ended = asyncio.ensure_future(self._done[id].wait())
+                await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+                ended.cancel()
+        finally:
+            stopped.cancel()
+
+    def _finish(self, id: str) -> None:
+        run, step = self._run, self._run.pipeline.step(id)
+        tally = run.tallies[id]
+        tally.done = True
+        broken = ""
+        if not step.min_success.met(tally.status["succeeded"], tally.status["failed"]):
+            broken = f"{id} did not meet its min_success ({tally.status['failed']} failed)"
+        entries = StepEntries(
+            run.ledger,
+            scope=run.scope_numbers[step.scope],
+            step=run.step_numbers[id],
+            expand=None,
+        )
+        run.wholes.add(id, entries, broken)
+        self._done[id].set()
+
+    # -- a stream of items -----------------------------------------------------------------------------------------
+
+    async def _stream(self, p: Pass) -> None:
+        scope = self._run.pipeline.scopes[p.scope]
+        first = scope.id not in self.sources.complete
+        if not first and self._run.stopping():
+            return
+        if self._run.stopping() and scope.kind != "dataset":
+            return
+        window = _Window(self._rows)
+        try:
+            async for block in self.sources.top_items(scope, self._open_steps(p)):
+                for item in block:
+                    if self._run.stopping():
+                        break  # the rest is only entered, so that it is counted
+                    await window.start(lambda item=item: self._plan(p.plan, item, first=first))  # type: ignore[misc]
+        except DataError as err:
+            nothing_sent = not any(t.calls or t.status for t in self._run.tallies.values())
+            self._run.stop(Stop(str(err), 2 if nothing_sent else 1, status="failed"))
+        finally:
+            await window.drain()
+
+    def _open_steps(self, p: Pass) -> tuple[str, ...]:
+        """The steps whose lasting result makes an item one that need not be visited; none where more decides it."""
+        simple = not p.waits_for and all(node.step for node in p.plan.nodes)
+        if not (simple and self._continued and self.trusted):
+            return ()
+        return tuple(node.step for node in p.plan.nodes if node.step)
+
+    async def _plan(self, plan: ItemPlan, item: Item, *, first: bool) -> None:
+        """Take one item through the nodes of a plan."""
+        if self._continued or not first:
+            known = self._known.cells(item)
+            item.cells.update((id, cell) for id, cell in known.items() if id not in plan.steps)
+        if plan.is_chain:
+            for node in plan.nodes:
+                await self._node(node, item, first=first)
+            return
+        ended: list[asyncio.Task[None]] = []
+
+        async def turn(node: Node) -> None:
+            for n in node.after:
+                await ended[n]
+            await self._node(node, item, first=first)
+
+        for node in plan.nodes:
+            ended.append(asyncio.create_task(turn(node)))
+        try:
+            await asyncio.gather(*ended)
+        finally:
+            for task in ended:
+                task.cancel()
+
+    async def _node(self, node: Node, item: Item, *, first: bool) -> None:
+        if node.step is not None:
+            known = item.known.get(node.step) if item.known is not None else None
+            item.cells[node.step] = await self._runners[node.step].run_item(item, known)
+            return
+        assert node.scope is not None  # noqa: S101 - a node is a step or a scope
+        assert node.inner is not None  # noqa: S101
+        scope = self._run.pipeline.scopes[node.scope]
+        if node.scope not in item.children:
+            source = item.cells.get(scope.step or "") if scope.kind in ("fanout", "split") and scope.step else None
+            if source is not None and source.status != "succeeded":
+                return
+            item.children[node.scope] = self.sources.expand(item, scope, matched=self._continued or not first)
+        inner = node.inner
+        window = _Window(_BELOW)
+        try:
+            for child in item.children[node.scope]:
+                await window.start(lambda child=child: self._plan(inner, child, first=first))  # type: ignore[misc]
+        finally:
+            await window.drain()
+
+
+class _Window:
+    """Runs coroutines side by side, at most `size` at once; the first fault is raised and ends the others."""
+
+    def __init__(self, size: int) -> None:
+        self._free = asyncio.Semaphore(size)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._fault: BaseException | None = None
+
+    async def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Start one as soon as there is room. Raises the fault of an earlier one."""
+        await self._free.acquire()
+        if self._fault is not None:
+            raise self._fault
+        task = asyncio.ensure_future(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._free.release()
+        if not task.cancelled() and task.exception() is not None and self._fault is None:
+            self._fault = task.exception()
+
+    async def drain(self) -> None:
+        """Wait until all have ended. Raises the first fault; cancels the rest when cancelled itself."""
+        try:
+            while self._tasks and self._fault is None:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if self._tasks:
+                left = list(self._tasks)
+                for task in left:
+                    task.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
+        if self._fault is not None:
+            raise self._fault

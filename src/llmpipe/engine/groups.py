@@ -1,0 +1,85 @@
+"""Groups: the results of a step in batches, by an expression's value, by number, or both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmpipe.config.pipeline import Scope
+from llmpipe.engine.entries import StepEntries, entry
+from llmpipe.engine.items import Item, canonical, digest_of
+from llmpipe.engine.state import RunState
+
+_MEMBERS = (
+    "SELECT items.id, items.scope, items.key, items.data, results.output FROM items"
+    " JOIN results ON results.item = items.id WHERE results.step = ? AND items.id IN (SELECT value FROM json_each(?))"
+    " ORDER BY items.ord"
+)
+
+
+@dataclass(slots=True)
+class _Batch:
+    key: Any
+    number: int
+    members: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+
+
+def group_items(run: RunState, scope: Scope) -> Iterator[tuple[str, Any, bytes]]:
+    """(key, data, digest) of each group of `scope`, in the order in which its first member stands in the input.
+
+    Only member numbers are kept in memory, not their contents.
+    """
+    source = scope.step or ""
+    entries = run.wholes.get(source)
+    batches: dict[str, list[_Batch]] = {}
+    order: list[_Batch] = []
+    for id, row in _numbered(run, source, entries):
+        value = scope.by.evaluate(_names(run, row)) if scope.by is not None else None
+        name = canonical(value)
+        known = batches.setdefault(name, [])
+        if not known or (scope.size is not None and len(known[-1].members) >= scope.size):
+            known.append(_Batch(value, len(known)))
+            order.append(known[-1])
+        known[-1].members.append(id)
+        known[-1].digests.append(digest_of(canonical(row)))
+    if scope.by is None:
+        order = [_Batch(n, n, b.members, b.digests) for n, b in enumerate(order)]
+    taken: set[str] = set()
+    for batch in order:
+        key = _group_key(batch, scope, taken)
+        data = {"key": batch.key, "number": batch.number, "members": batch.members}
+        yield key, data, digest_of(key, *batch.digests)
+
+
+def _numbered(run: RunState, step: str, entries: StepEntries) -> Iterator[tuple[int, dict[str, Any]]]:
+    ids = (
+        "SELECT items.id FROM items JOIN results ON results.item = items.id WHERE items.scope = ? AND items.live = 1"
+        " AND results.step = ? AND results.status = 'succeeded' ORDER BY items.ord"
+    )
+    scope = run.scope_numbers[run.pipeline.step(step).scope]
+    numbers = (row[0] for block in run.ledger.scan(ids, (scope, run.step_numbers[step])) for row in block)
+    return zip(numbers, entries, strict=True)
+
+
+def _names(run: RunState, row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "vars": dict(run.pipeline.vars)}
+
+
+def _group_key(batch: _Batch, scope: Scope, taken: set[str]) -> str:
+    name = batch.key if isinstance(batch.key, str) else canonical(batch.key)
+    key = f"{name}/{batch.number}" if scope.by is not None and scope.size is not None else name
+    if key in taken:  # the text "1" beside the number 1
+        key = f"{canonical(batch.key)}/{batch.number}"
+    taken.add(key)
+    return key
+
+
+def read_members(run: RunState, item: Item) -> list[dict[str, Any]]:
+    """The rows of a group, as entries of a list of results."""
+    scope = run.pipeline.scopes[item.scope]
+    step = run.step_numbers[scope.step or ""]
+    rows = run.ledger.rows(_MEMBERS, (step, json.dumps(item.data["members"])))
+    return [entry(key, json.loads(data), json.loads(output)) for _, _, key, data, output in rows]

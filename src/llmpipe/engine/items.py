@@ -1,0 +1,102 @@
+"""An item as it flows through a pass, and the cells (what a step made of it) that it gathers on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+CellStatus = Literal["succeeded", "failed", "skipped", "unsent"]
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values have equal text."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def to_json(value: Any) -> str:
+    """JSON for the ledger and for result files: readable, and escaped only where it holds half a surrogate pair."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if _storable(text) else json.dumps(value)
+
+
+def clean(text: str) -> str:
+    """Text that a file can hold: halves of surrogate pairs replaced."""
+    return text if _storable(text) else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _storable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def digest_of(*texts: str | bytes) -> bytes:
+    """16 bytes of SHA-256 over the parts, each framed by its length."""
+    sha = hashlib.sha256()
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        sha.update(len(raw).to_bytes(8, "big"))
+        sha.update(raw)
+    return sha.digest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one step made of one item. `digest` names what was read for it; `output` is None unless it succeeded."""
+
+    status: CellStatus
+    digest: bytes = b""
+    output: Any = None
+    reason: str = ""  # why it was skipped or not sent
+    code: str = ""
+    error: str = ""
+    permanent: bool = False
+
+
+UNSENT = Cell("unsent")
+
+
+class Item:
+    """One row as a step sees it, with the items that enclose it and what the steps made of it so far."""
+
+    __slots__ = ("cells", "children", "data", "digest", "id", "key", "known", "ord", "parent", "scope")
+
+    def __init__(
+        self, id: int, scope: str, key: str, ord: str, data: Any, *, parent: Item | None = None, digest: bytes = b""
+    ) -> None:
+        self.id, self.scope, self.key, self.ord, self.data, self.parent = id, scope, key, ord, data, parent
+        self.digest = digest or digest_of(canonical(data))
+        self.cells: dict[str, Cell] = {}
+        self.children: dict[str, list[Item]] = {}
+        self.known: Mapping[str, Cell] | None = None  # results from the ledger, read once when first asked for
+
+    def enclosing(self) -> Iterator[Item]:
+        """This item and those around it, innermost first."""
+        item: Item | None = self
+        while item is not None:
+            yield item
+            item = item.parent
+
+    def within(self, scope: str) -> Item | None:
+        """The item of `scope` that this one is or lies in."""
+        return next((item for item in self.enclosing() if item.scope == scope), None)
+
+    def below(self, scope: str, path: tuple[str, ...]) -> Iterator[Item]:
+        """The items of `scope` below this one, in order; `path` are the scopes on the way down, this item's first."""
+        if self.scope == scope:
+            yield self
+            return
+        for child in self.children.get(path[path.index(self.scope) + 1], ()):
+            yield from child.below(scope, path)
+
+
+def child_ord(parent: str, index: int) -> str:
+    """The sort key of the item at `index` below the one sorted by `parent`; text order is input order."""
+    return f"{parent}.{index:08x}" if parent else f"{index:08x}"

@@ -1,0 +1,38 @@
+"""What the run's own ledger already has for an item: read when a run is continued."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmpipe.engine.items import Cell, Item
+from llmpipe.engine.ledger import Ledger
+
+COLUMNS = (
+    "results.step, results.status, results.digest, results.output, results.reason, results.code, results.error,"
+    " results.permanent"
+)
+
+
+def cell_of(row: Sequence[Any]) -> Cell:
+    """A cell of the columns behind `results.step` in COLUMNS."""
+    status, digest, output, reason, code, error, permanent = row[:7]
+    value = json.loads(output) if output is not None else None
+    return Cell(status, digest, value, reason or "", code or "", error or "", bool(permanent))
+
+
+class Known:
+    """The results that earlier processes of this run wrote down."""
+
+    def __init__(self, ledger: Ledger, step_numbers: Mapping[str, int]) -> None:
+        self._ledger = ledger
+        self._names = {number: id for id, number in step_numbers.items()}
+
+    def cells(self, item: Item) -> Mapping[str, Cell]:
+        """step id → cell, read once per item."""
+        if item.known is None:
+            sql = f"SELECT {COLUMNS} FROM results WHERE results.item = ?"  # noqa: S608 - fixed columns
+            rows = self._ledger.rows(sql, (item.id,))
+            item.known = {self._names[row[0]]: cell_of(row[1:]) for row in rows if row[0] in self._names}
+        return item.known

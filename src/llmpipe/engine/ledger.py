@@ -1,0 +1,159 @@
+"""The run's SQLite file: one writer thread off the event loop that commits in groups, and reads beside it.
+
+    event loop ── put(sql, row) ──────────► queue ──► writer thread: BEGIN … many rows … COMMIT ──► futures resolve
+               ── await commit(sql, row) ─► queue ──┘
+
+`put` only keeps the order; `commit` returns when the row, and every row queued before it, is in the file. The file is in
+WAL mode with `synchronous=NORMAL`: a killed process loses nothing that was committed; a power cut may lose the last
+moments, never integrity (https://www.sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+from llmpipe.engine import ledger_schema as schema
+from llmpipe.engine.ledger_read import LedgerReader, Row
+from llmpipe.errors import StorageError
+
+_GROUP = 4000  # rows a transaction at the most, so that a future never waits for long
+
+
+class Ledger(LedgerReader):
+    """The open ledger of a run. Create and use it on the event loop's thread; only the writer thread writes."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create `path`. Raises StorageError if the file cannot be written or is of another version."""
+        try:
+            _create(path)
+        except sqlite3.Error as err:
+            raise StorageError(f"the ledger {path} cannot be used: {err}") from err
+        super().__init__(path)
+        self._ids = {t: self.value(f"SELECT COALESCE(MAX(id), 0) FROM {t}") for t in ("items", "attempts")}  # noqa: S608 - fixed names
+        self._queue: queue.SimpleQueue[tuple[str, Row, asyncio.Future[None] | None] | None] = queue.SimpleQueue()
+        self._failed: StorageError | None = None
+        self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
+        self._thread.start()
+
+    def next_id(self, table: str) -> int:
+        """A fresh id for `items` or `attempts`."""
+        self._ids[table] += 1
+        return self._ids[table]
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def put(self, sql: str, row: Row = ()) -> None:
+        """Queue one statement; it is in the file when a later `commit` returns. Raises StorageError after a write failed."""
+        if self._failed:
+            raise self._failed
+        self._queue.put((sql, row, None))
+
+    def commit(self, sql: str = "", row: Row = ()) -> asyncio.Future[None]:
+        """Queue one statement (or none); the future is done when it and all before it are in the file."""
+        if self._failed:
+            raise self._failed
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put((sql, row, future))
+        return future
+
+    def close(self) -> None:
+        """Write what is queued, check the WAL in, and close."""
+        self._queue.put(None)
+        self._thread.join()
+        super().close()
+
+    @property
+    def failed(self) -> StorageError | None:
+        """The fault that stopped the writer, if any: nothing queued after it is in the file."""
+        return self._failed
+
+    def _write(self) -> None:
+        connection = _connect(self.path)
+        ended = False
+        while not ended:
+            group = [self._queue.get()]
+            while len(group) < _GROUP and not self._queue.empty():
+                group.append(self._queue.get())
+            ended = group[-1] is None or None in group
+            work = [entry for entry in group if entry is not None]
+            if self._failed is None:
+                try:
+                    _write_group(connection, work)
+                except (sqlite3.Error, OSError) as err:
+                    self._failed = StorageError(f"the ledger {self.path} could not be written: {err}")
+            _tell([future for _, _, future in work if future is not None], self._failed)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as err:  # a full disk: the rows stay in the WAL, where the next opening finds them
+            self._failed = self._failed or StorageError(f"the ledger {self.path} could not be checked in: {err}")
+        connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA cache_size = -8000")
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Make the tables of a new ledger, or check the version of an old one."""
+    connection = _connect(path)
+    try:
+        path.chmod(0o600)
+        connection.executescript(schema.TABLES + schema.VIEWS)
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(schema.VERSION),))
+        found = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()[0]
+    finally:
+        connection.close()
+    if found != str(schema.VERSION):
+        raise StorageError(f"the ledger {path} is of version {found}, this llmpipe writes version {schema.VERSION}")
+
+
+_ORDER = {sql: rank for rank, sql in enumerate((schema.INSERT_ITEM, schema.INTEND, schema.SETTLE, schema.PUT_RESULT))}
+
+
+def _write_group(connection: sqlite3.Connection, work: list[tuple[str, Row, Any]]) -> None:
+    """One transaction; rows of the same statement go in one call.
+
+    Rows of one statement keep their order; statements go in the order of `_ORDER`, the others behind them in the order
+    in which they came. Nothing queued relies on another order within a group: an attempt is settled after its intent.
+    """
+    batches: dict[str, list[Row]] = {}
+    for sql, row, _ in work:
+        if sql:
+            batches.setdefault(sql, []).append(row)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for sql in sorted(batches, key=lambda s: _ORDER.get(s, len(_ORDER))):
+            connection.executemany(sql, batches[sql])
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _tell(futures: list[asyncio.Future[None]], failed: StorageError | None) -> None:
+    if not futures:
+        return
+
+    def resolve() -> None:
+        for future in futures:
+            if future.done():
+                continue
+            if failed:
+                future.set_exception(failed)
+            else:
+                future.set_result(None)
+
+    try:
+        futures[0].get_loop().call_soon_threadsafe(resolve)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        return

@@ -1,0 +1,44 @@
+"""Reading a ledger: small queries and long walks, by its writer or by anyone else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmpipe.errors import StorageError
+
+Row = Sequence[Any]
+
+
+class LedgerReader:
+    """A ledger opened to be read. Safe beside a run that writes it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`. Raises StorageError if it is not there or not a ledger."""
+        self.path = path
+        try:
+            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)
+            self._db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
+        except sqlite3.Error as err:
+            raise StorageError(f"the ledger {path} cannot be read: {err}") from err
+
+    def rows(self, sql: str, args: Row = ()) -> list[tuple[Any, ...]]:
+        """All rows of a small query over what is committed."""
+        return self._db.execute(sql, args).fetchall()
+
+    def value(self, sql: str, args: Row = ()) -> Any:
+        """The first column of the first row, or None."""
+        found = self._db.execute(sql, args).fetchone()
+        return found[0] if found else None
+
+    def scan(self, sql: str, args: Row = (), *, size: int = 500) -> Iterator[list[tuple[Any, ...]]]:
+        """A large query, in blocks of `size` rows."""
+        cursor = self._db.execute(sql, args)
+        while block := cursor.fetchmany(size):
+            yield block
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()

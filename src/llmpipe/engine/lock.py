@@ -1,0 +1,108 @@
+"""One run per pipeline and output folder on a host: a kernel lock that dies with its process."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from llmpipe.engine.files import private_folder
+from llmpipe.errors import LockHeld, StorageError
+
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "lustre"}
+    | {"gpfs", "beegfs", "ocfs2", "gfs2", "9p", "ncpfs", "fuse.s3fs", "fuse.rclone", "davfs", "fuse.davfs2"}
+)
+_POLL_S = 0.2
+
+
+class RunLock:
+    """Held from `with` to the end of the process or the block. Raises LockHeld (naming the holder)."""
+
+    def __init__(self, folder: Path, *, wait_s: float = 0.0, command: str = "") -> None:
+        self._path = private_folder(folder) / ".lock"
+        self._wait_s, self._command = wait_s, command
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> RunLock:
+        file = open(self._path, "a+", encoding="utf-8", opener=_private)  # noqa: SIM115 - open as long as the lock
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = _holder(file)
+                    file.close()
+                    raise LockHeld(f"another run of this pipeline is at work: {holder}") from None
+                time.sleep(_POLL_S)
+        file.seek(0)
+        file.truncate()
+        json.dump({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": self._command}, file)
+        file.flush()
+        self._file = file
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.close()
+            self._file = None
+
+
+def is_held(folder: Path) -> bool:
+    """True if a living process holds the lock of this pipeline's output folder."""
+    try:
+        with open(folder / ".lock", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    try:
+        who = json.loads(file.read())
+        return f"process {who['pid']}, since {who['since']}"
+    except (ValueError, KeyError):
+        return "process unknown"
+
+
+def refuse_network(folder: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """Raise StorageError if the folder lies on a network file system, where SQLite's WAL and locks do not hold."""
+    kind = file_system(folder, mounts)
+    if kind in _NETWORK:
+        raise StorageError(
+            f"{folder} lies on a network file system ({kind}), where the ledger and the lock cannot be relied on:"
+            " choose a local folder with --output"
+        )
+
+
+def file_system(folder: Path, mounts: Path) -> str:
+    """The type of the file system that a folder (or its nearest existing parent) lies on; "" where it cannot be told."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    where, best, kind = folder.resolve(), -1, ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        fields, tail = left.split(), right.split()
+        if len(fields) < 5 or not tail:
+            continue
+        point = Path(fields[4].encode("latin-1", "replace").decode("unicode_escape", "replace"))
+        if (where == point or point in where.parents) and len(point.parts) >= best:
+            best, kind = len(point.parts), tail[0]
+    return kind

@@ -1,0 +1,218 @@
+"""What has to stand before anything is sent: folder, spooled input, keys, client, ledger with its numbers and sums."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline
+from llmpipe.engine.carry import Base
+from llmpipe.engine.choose import Choice
+from llmpipe.engine.files import private_folder
+from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.options import RunOptions
+from llmpipe.engine.tally import Tally
+from llmpipe.errors import ConfigError, KeyMissing, Problem
+from llmpipe.policy import Budget
+from llmpipe.types import Model, Usage
+
+if TYPE_CHECKING:
+    from llmpipe.client.client import LLMClient
+    from llmpipe.client.redact import Redactor
+    from llmpipe.config.environment import Environment
+
+_SUMS = "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(cost_usd) FROM attempts"
+_OPEN = "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL"
+_CLOSE_OPEN = (
+    "UPDATE attempts SET outcome = 'unknown', billed = 'maybe', error = 'the process ended before the reply'"
+    " WHERE outcome IS NULL"
+)
+_STATUS = (
+    "SELECT results.status, COUNT(*) FROM results JOIN items ON items.id = results.item"
+    " WHERE results.step = ? AND items.live = 1 GROUP BY results.status"
+)
+
+
+def limited_models(pipeline: Pipeline, options: RunOptions) -> Mapping[str, Model]:
+    """The models with what the command line says about their limits."""
+    if options.concurrency is None:
+        return pipeline.models
+    return {
+        name: replace(model, limits=replace(model.limits, concurrency=options.concurrency))
+        for name, model in pipeline.models.items()
+    }
+
+
+def effective_budget(pipeline: Pipeline, options: RunOptions) -> Budget:
+    """The budget of the file; --max-cost replaces its money."""
+    return pipeline.budget if options.max_cost is None else replace(pipeline.budget, usd=options.max_cost)
+
+
+def asked_models(pipeline: Pipeline, choice: Choice) -> tuple[Model, ...]:
+    """Every model that the steps of this run may ask, fallbacks included."""
+    found: dict[str, Model] = {}
+    for step in pipeline.steps:
+        if step.id not in choice.wanted or step.id in choice.fixed:
+            continue
+        names = list(step.models)
+        while names:
+            name = names.pop()
+            if name not in found:
+                found[name] = pipeline.models[name]
+                names.extend(step.fallback if step.fallback is not None else found[name].fallback)
+    return tuple(found.values())
+
+
+def require_keys(models: tuple[Model, ...], environment: Environment) -> None:
+    """Raise KeyMissing, naming every model whose key is in none of its variables."""
+    from llmpipe.client.naming import missing_key
+    from llmpipe.providers.table import resolve
+
+    missing = []
+    for model in models:
+        target = resolve(model)
+        if target.needs_key and not any(environment.secret(name) for name in target.api_key_envs):
+            missing.append(str(missing_key(model, target)))
+    if missing:
+        raise KeyMissing("\n".join(missing))
+
+
+def spool_stdin(pipeline: Pipeline, folder: Path) -> Pipeline:
+    """The pipeline with standard input replaced by a file in the run's folder. Raises ConfigError at a terminal."""
+    piped = [dataset for dataset in pipeline.datasets.values() if dataset.stdin]
+    if not piped:
+        return pipeline
+    spool = folder / "stdin"
+    if not spool.exists():
+        stream = sys.stdin
+        if stream is None or stream.isatty():
+            place = piped[0].place
+            message = f"dataset '{piped[0].name}' reads standard input, and nothing is piped into it"
+            raise ConfigError([Problem("D301", message, place, note="as in: git log --oneline | llmpipe run …")])
+        part = spool.with_suffix(".part")
+        with open(part, "wb", opener=_private) as file:
+            shutil.copyfileobj(stream.buffer, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(spool)
+    datasets = {
+        name: replace(dataset, paths=(spool,), stdin=False) if dataset.stdin else dataset
+        for name, dataset in pipeline.datasets.items()
+    }
+    return replace(pipeline, datasets=datasets)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def open_ledger(pipeline: Pipeline, folder: Path, options: RunOptions) -> tuple[Ledger, int, int]:
+    """The ledger with this invocation entered; also its number and how many calls were left open by a killed process."""
+    ledger = Ledger(private_folder(folder) / "run.db")
+    left_open = int(ledger.value(_OPEN))
+    invocation = int(ledger.value("SELECT COALESCE(MAX(id), 0) FROM invocations")) + 1
+    ledger.put(_CLOSE_OPEN)
+    ledger.put(
+        "INSERT INTO invocations (id, started_at, pid, command) VALUES (?, ?, ?, ?)",
+        (invocation, time.time(), os.getpid(), options.command),
+    )
+    return ledger, invocation, left_open
+
+
+def _in_order(pipeline: Pipeline) -> list[str]:
+    return [ROOT_SCOPE, *(id for id in pipeline.scopes if id != ROOT_SCOPE)]
+
+
+async def number_things(ledger: Ledger, pipeline: Pipeline, redact: Any) -> tuple[dict[str, int], dict[str, int]]:
+    """The ledger's numbers of the steps and scopes; what is new gets one. The root item is entered as item 1."""
+    from llmpipe.engine.ledger_schema import INSERT_ITEM
+    from llmpipe.engine.verdict import model_label
+
+    await ledger.commit()
+    scopes = _numbered(ledger, "scopes", _in_order(pipeline))
+    for name, number in scopes.items():
+        ledger.put("INSERT OR IGNORE INTO scopes (id, name) VALUES (?, ?)", (number, name))
+    steps = _numbered(ledger, "steps", [step.id for step in pipeline.steps])
+    for step in pipeline.steps:
+        row = (steps[step.id], step.id, scopes[step.scope], step.kind, redact(model_label(pipeline, step.id)))
+        ledger.put("INSERT OR REPLACE INTO steps (id, name, scope, kind, model) VALUES (?, ?, ?, ?, ?)", row)
+    if ledger.value("SELECT COUNT(*) FROM items") == 0:
+        id = ledger.next_id("items")
+        ledger.put(INSERT_ITEM, (id, scopes[ROOT_SCOPE], "", None, "", "{}", b"", 0))
+    await ledger.commit()
+    return steps, scopes
+
+
+def _numbered(ledger: Ledger, table: str, names: list[str]) -> dict[str, int]:
+    there = dict(ledger.rows(f"SELECT name, id FROM {table}"))  # noqa: S608 - one of two fixed names
+    top = max(there.values(), default=0)
+    for name in names:
+        if name not in there:
+            top += 1
+            there[name] = top
+    return {name: there[name] for name in names}
+
+
+def initial_tallies(ledger: Ledger, pipeline: Pipeline, steps: dict[str, int], scopes: dict[str, int]) -> dict[str, Tally]:
+    """The counts with which a run begins: nothing, or what earlier processes of it wrote down."""
+    tallies = {}
+    for step in pipeline.steps:
+        tally = Tally()
+        tally.status.update(dict(ledger.rows(_STATUS, (steps[step.id],))))
+        sql = "SELECT COUNT(*) FROM items WHERE scope = ? AND live = 1"
+        tally.known_items = ledger.value(sql, (scopes[step.scope],))
+        calls, tokens_in, tokens_out, cost = ledger.rows(f"{_SUMS} WHERE step = ?", (steps[step.id],))[0]
+        tally.calls, tally.input_tokens, tally.output_tokens = calls, tokens_in or 0, tokens_out or 0
+        tally.cost_usd = Decimal(str(cost or 0))
+        tallies[step.id] = tally
+    return tallies
+
+
+def make_client(
+    pipeline: Pipeline, options: RunOptions, *, ledger: Ledger, output: Path, environment: Environment,
+    redactor: Redactor, note: Any,
+) -> LLMClient:  # fmt: skip
+    """The client of a run: its models, the project's cache, the budget with what earlier processes spent."""
+    from llmpipe.client.budget import BudgetKeeper
+    from llmpipe.client.client import LLMClient
+    from llmpipe.client.disk_cache import DiskCache
+
+    calls, tokens_in, tokens_out, cost = ledger.rows(_SUMS)[0]
+    budget = BudgetKeeper(
+        effective_budget(pipeline, options),
+        spent_usd=Decimal(str(cost or 0)),
+        spent_tokens=(tokens_in or 0) + (tokens_out or 0),
+        spent_calls=calls,
+    )
+    return LLMClient(
+        limited_models(pipeline, options),
+        cache=DiskCache(output / ".cache", warn=note),
+        secrets=environment.secret,
+        budget=budget,
+        redactor=redactor,
+    )
+
+
+def coster(pipeline: Pipeline) -> Any:
+    """A function: what a usage of "provider/model-id" costs in USD, None if its price is not known."""
+    from llmpipe.client.prices import cost, price_of
+
+    prices = {model.label: price_of(model) for model in pipeline.models.values()}
+
+    def of(label: str, usage: Usage) -> Decimal | None:
+        price = prices.get(label)
+        return None if price is None else cost(usage, price)
+
+    return of
+
+
+def base_of(choice: Choice) -> Base | None:
+    """The earlier run to take results over from."""
+    return Base(choice.base.folder, choice.carry) if choice.base else None

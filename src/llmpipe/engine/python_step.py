@@ -1,0 +1,104 @@
+"""A step that calls the pipeline's own Python code: found once, called per item, bounded in time, its output checked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import importlib
+import inspect
+import json
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from llmpipe.config.pipeline import Pipeline, Step
+from llmpipe.errors import ConfigError, ItemError, Problem
+
+_SIDE_BY_SIDE = 8  # calls at once: threads, so that a slow function holds nobody up
+
+
+class PythonStep:
+    """`module:function`, looked up in the pipeline's folder and the project root.
+
+    The function is called with those of `item`, `steps`, `vars`, `key`, `parent` that it has parameters for. It may be
+    `async`. It returns what JSON can say; anything else, and any exception, is a failure of the item.
+    """
+
+    def __init__(self, step: Step, pipeline: Pipeline) -> None:
+        self._step = step
+        self._function = _find(step, pipeline)
+        accepted = inspect.signature(self._function).parameters
+        self._takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
+        self._names = frozenset(accepted)
+        self._seconds = step.timeout.attempt
+        self._slots = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+    async def __call__(self, names: dict[str, Any]) -> Any:
+        """The function's output. Raises ItemError."""
+        given = {k: v for k, v in names.items() if self._takes_all or k in self._names}
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    output = await self._call(given)
+            except TimeoutError as err:
+                raise ItemError(f"{self._step.python} took longer than {self._seconds:g} s", code="D332") from err
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except Exception as err:  # noqa: BLE001 - whatever foreign code raises is a failure of this item
+                raise ItemError(f"{self._step.python} raised {type(err).__name__}: {err}", code="D330") from err
+        return _plain(output, self._step)
+
+    async def _call(self, given: dict[str, Any]) -> Any:
+        if inspect.iscoroutinefunction(self._function):
+            return await self._function(**given)
+        return await _in_thread(lambda: self._function(**given))
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """Run in a daemon thread: one that never comes back cannot keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def body() -> None:
+        result, error = None, None
+        try:
+            result = context.run(work)
+        except BaseException as err:  # noqa: BLE001 - handed to whoever waits
+            error = RuntimeError(repr(err)) if isinstance(err, StopIteration | SystemExit | KeyboardInterrupt) else err
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=body, name="python-step", daemon=True).start()
+    return await future
+
+
+def _find(step: Step, pipeline: Pipeline) -> Callable[..., Any]:
+    module_name, _, name = (step.python or "").partition(":")
+    for folder in (pipeline.root, pipeline.path.parent):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except Exception as err:  # noqa: BLE001 - foreign code runs at import
+        message = f"step '{step.id}' cannot load {step.python}: {type(err).__name__}: {err}"
+        raise ConfigError([Problem("C240", message, step.place)]) from err
+    if not callable(function):
+        raise ConfigError([Problem("C240", f"{step.python} is not a function", step.place)])
+    return function  # type: ignore[no-any-return]
+
+
+def _plain(output: Any, step: Step) -> Any:
+    try:
+        return json.loads(json.dumps(output, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as err:
+        raise ItemError(f"{step.python} returned what JSON cannot hold: {err}", code="D331") from err

@@ -1,0 +1,238 @@
+"""`run.json`, `status.json`, the result files and the report: what a run writes about itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmpipe._version import __version__
+from llmpipe.config.fingerprint import Fingerprint
+from llmpipe.config.pipeline import Pipeline
+from llmpipe.engine.choose import Choice
+from llmpipe.engine.files import read_json, write_json
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.options import RunOptions
+from llmpipe.engine.outputs import Publisher, export_steps
+from llmpipe.engine.results import RunReport, Status, StepCounts
+from llmpipe.engine.runs import RUN_FILE
+from llmpipe.engine.state import RunState
+from llmpipe.engine.verdict import causes, count_step, disagreements
+from llmpipe.errors import InternalError, ItemError
+from llmpipe.types import Model
+
+if TYPE_CHECKING:
+    from llmpipe.client.redact import Redactor
+
+
+class Record:
+    """The files of one run, from `begin` to `conclude`."""
+
+    def __init__(
+        self, pipeline: Pipeline, options: RunOptions, choice: Choice, print_: Fingerprint, *, redactor: Redactor
+    ) -> None:
+        self._pipeline, self._options, self._choice, self._redactor = pipeline, options, choice, redactor
+        self._path = choice.folder / RUN_FILE
+        self._started = time.time()
+        self._clock = time.monotonic()
+        earlier = read_json(self._path) or {}
+        self._previous = _previous(choice.folder.parent)
+        self.maybe_billed = 0
+        self._asks = True
+        self._data: dict[str, Any] = {
+            "run": choice.folder.name,
+            "pipeline": pipeline.name,
+            "path": str(pipeline.path.relative_to(pipeline.root)),
+            "status": "running",
+            "exit_code": None,
+            "reason": "",
+            "started_at": earlier.get("started_at", self._started),
+            "finished_at": None,
+            "whole": options.limit is None and options.key is None and not options.only or earlier.get("whole", False),
+            "command": redactor.text(options.command),
+            "base": choice.base.run_id if choice.base else None,
+            "versions": {"llmpipe": __version__, "python": platform.python_version()},
+            "fingerprint": print_.to_json(),
+            "vars": redactor.data(dict(pipeline.vars)),
+            "overrides": redactor.data(dict(pipeline.overrides)),
+            "models": {name: _model_facts(model) for name, model in pipeline.models.items()},
+            "sources": {str(_relative(s.path, pipeline.root)): s.sha256 for s in pipeline.sources},
+            "totals": earlier.get("totals", {}),
+            "pid": os.getpid(),
+        }
+
+    def asks_somebody(self, models: tuple[Model, ...]) -> bool:
+        """True if any of the models is a real one, that could have billed a call."""
+        from llmpipe.providers.table import resolve
+
+        self._asks = any(resolve(model).wire != "echo" for model in models)
+        return self._asks
+
+    def begin(self) -> None:
+        """Say that the run is at work. Raises OSError."""
+        write_json(self._path, self._data)
+
+    def crashed(self) -> None:
+        """Say that the run ended by a fault of llmpipe itself."""
+        self._data |= {"status": "crashed", "exit_code": InternalError.exit_code, "finished_at": None}
+        try:
+            write_json(self._path, self._data)
+        except OSError:
+            return
+
+    def conclude(self, run: RunState, notes: tuple[str, ...]) -> RunReport:
+        """Sum up from the ledger, write the result files, publish the outputs, and give the verdict."""
+        run.ledger.put(
+            "UPDATE invocations SET finished_at = ?, exit_code = ? WHERE id = ?", (time.time(), None, run.invocation)
+        ) if run.ledger.failed is None else None
+        run.ledger.close()
+        reader = LedgerReader(run.ledger.path)
+        try:
+            return self._concluded(run, reader, notes)
+        finally:
+            reader.close()
+
+    def _concluded(self, run: RunState, reader: LedgerReader, notes: tuple[str, ...]) -> RunReport:
+        ids = [id for id in (s.id for s in self._pipeline.steps) if id in self._choice.wanted]
+        numbers = {
+            id: (run.step_numbers[id], run.scope_numbers[self._pipeline.step(id).scope]) for id in ids
+        }
+        stopped = run.stopping()
+        steps = tuple(
+            count_step(reader, self._pipeline, id, numbers=numbers[id], tally=run.tallies[id], stopped=stopped)
+            for id in ids
+        )
+        status, code, reason = self._verdict(run, steps)
+        lines: dict[str, int] = {}
+        published: tuple[Path, ...] = ()
+        try:
+            lines = export_steps(reader, run.folder, numbers)
+            if code == 0 and self._is_whole():
+                published = Publisher(self._pipeline, reader).publish()
+        except OSError as err:
+            status, code, reason = "failed", 1, reason or f"results could not be written: {err}"
+        except ItemError as err:
+            status, code, reason = "failed", 1, f"outputs could not be made: {err}"
+        wrong = [
+            line
+            for counts in steps
+            for line in disagreements(counts, run.tallies[counts.id], lines=lines.get(counts.id), stopped=stopped)
+        ]
+        if wrong and run.ledger.failed is None:
+            status, code, reason = "crashed", InternalError.exit_code, "the sum does not hold: " + "; ".join(wrong)
+        report = RunReport(
+            pipeline=self._pipeline.name,
+            pipeline_path=self._pipeline.path,
+            run_id=run.folder.name,
+            folder=run.folder,
+            status=status,
+            exit_code=code,
+            reason=self._redactor.text(reason),
+            duration_s=time.monotonic() - self._clock,
+            steps=steps,
+            causes=causes(reader, {id: number for id, (number, _) in numbers.items()}),
+            maybe_billed=self.maybe_billed,
+            published=published,
+            partial=status == "partial",
+            no_model_called=not self._asks and any(step.kind == "model" for step in steps),
+            previous=self._previous,
+            next_command=self._next_command(steps, code),
+            notes=notes,
+        )
+        self._write(report)
+        return report
+
+    def _verdict(self, run: RunState, steps: tuple[StepCounts, ...]) -> tuple[Status, int, str]:
+        if run.stopped is not None:
+            return run.stopped.status, run.stopped.exit_code, run.stopped.reason  # type: ignore[return-value]
+        broken = [
+            f"step {counts.id}: {counts.failed} of {counts.succeeded + counts.failed} items failed"
+            for counts in steps
+            if not self._pipeline.step(counts.id).min_success.met(counts.succeeded, counts.failed)
+        ]
+        if broken:
+            return "failed", 1, "; ".join(broken)
+        if any(counts.failed for counts in steps):
+            return "partial", 0, ""
+        return "complete", 0, ""
+
+    def _is_whole(self) -> bool:
+        return bool(self._data["whole"]) and self._options.limit is None and self._options.key is None
+
+    def _next_command(self, steps: tuple[StepCounts, ...], code: int) -> str:
+        run = f"llmpipe run {_shown(self._pipeline.path)}"
+        id = self._choice.folder.name
+        if any(counts.unsent for counts in steps) or code == InternalError.exit_code:
+            return f"{run} --resume {id}"
+        if any(counts.failed for counts in steps):
+            return f"{run} --retry-failed {id}"
+        return ""
+
+    def _write(self, report: RunReport) -> None:
+        totals = {
+            name: sum(getattr(counts, name) for counts in report.steps)
+            for name in ("items", "succeeded", "failed", "skipped", "unsent", "cached", "calls", "input_tokens",
+                         "output_tokens", "unknown_usage", "unpriced", "retries", "reasks")
+        }  # fmt: skip
+        totals["cost_usd"] = float(sum((counts.cost_usd for counts in report.steps), Decimal(0)))
+        self._data |= {
+            "status": report.status,
+            "exit_code": report.exit_code,
+            "reason": report.reason,
+            "finished_at": time.time(),
+            "duration_s": round(report.duration_s, 3),
+            "maybe_billed": report.maybe_billed,
+            "no_model_called": report.no_model_called,
+            "totals": totals,
+            "steps": [_plain(asdict(counts)) for counts in report.steps],
+            "causes": [_plain(asdict(cause)) for cause in report.causes],
+            "published": [str(_relative(path, self._pipeline.root)) for path in report.published],
+        }
+        try:
+            write_json(self._path, self._data)
+            _update_status(self._choice.folder.parent / "status.json", report)
+        except OSError:
+            if report.exit_code == 0:
+                raise
+
+
+def _previous(home: Path) -> str:
+    last = (read_json(home / "status.json") or {}).get("last") or {}
+    if not last:
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.get("finished_at", 0)))
+    return f"run {last.get('run')}: {last.get('status')}, exit {last.get('exit_code')}, {when}"
+
+
+def _update_status(path: Path, report: RunReport) -> None:
+    data = read_json(path) or {}
+    entry = {"run": report.run_id, "status": report.status, "exit_code": report.exit_code, "finished_at": time.time()}
+    data["last"] = entry
+    if report.exit_code == 0:
+        data["last_success"] = entry
+    write_json(path, data)
+
+
+def _model_facts(model: Model) -> dict[str, Any]:
+    from llmpipe.providers.table import resolve
+
+    target = resolve(model)
+    return {"provider": model.provider, "model": model.model, "origin": target.origin, "key": target.api_key_env}
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: float(value) if isinstance(value, Decimal) else value for name, value in data.items()}
+
+
+def _relative(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,215 @@
+"""A run from its first look at the disk to its verdict: choose, lock, open, flow, stop, sum up."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmpipe.config.fingerprint import Fingerprint, fingerprint
+from llmpipe.config.pipeline import Pipeline
+from llmpipe.engine import prepare
+from llmpipe.engine.choose import Choice, choose_run
+from llmpipe.engine.files import point_latest, private_folder
+from llmpipe.engine.flow import Flow
+from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.lock import RunLock, refuse_network
+from llmpipe.engine.options import RunOptions
+from llmpipe.engine.plan import plan_passes
+from llmpipe.engine.record import Record
+from llmpipe.engine.results import Progress, RunReport
+from llmpipe.engine.signals import interruptible
+from llmpipe.engine.state import RunState, Stop
+from llmpipe.engine.watch import watch
+from llmpipe.errors import ConfigError, Problem, StorageError
+
+if TYPE_CHECKING:
+    from llmpipe.client.redact import Redactor
+    from llmpipe.config.environment import Environment
+
+_IGNORE = "# Runs and cached answers stay out of git.\n*\n"
+
+
+def run_pipeline(
+    pipeline: Pipeline, options: RunOptions, *, environment: Environment, progress: Progress
+) -> RunReport:
+    """Run a pipeline to its end, or to where it has to stop.
+
+    Raises before anything is sent: ConfigError, KeyMissing, LockHeld, NoSuchRun, Changed, StorageError. Everything that
+    happens later is told by the report and its exit code; a fault of llmpipe itself is raised as it is.
+    """
+    if not options.allow_python:
+        _refuse_python(pipeline)
+    output = options.output_dir or pipeline.root / "output"
+    _prepare_output(output)
+    home = private_folder(output / pipeline.name)
+    wait = options.lock if isinstance(options.lock, float) else 0.0
+    with RunLock(home, wait_s=wait, command=options.command):
+        print_ = fingerprint(pipeline)
+        choice = choose_run(pipeline, options, output, print_)
+        return _Invocation(pipeline, options, choice, print_, environment=environment, progress=progress).run(output)
+
+
+def _refuse_python(pipeline: Pipeline) -> None:
+    found = [
+        Problem("C241", f"step '{step.id}' runs Python code", step.place, note="pass --allow-python if you trust it")
+        for step in pipeline.steps
+        if step.kind == "python"
+    ]
+    if found:
+        raise ConfigError(found)
+
+
+def _prepare_output(output: Path) -> None:
+    """Raises StorageError."""
+    try:
+        private_folder(output)
+        refuse_network(output)
+        ignore = output / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text(_IGNORE, encoding="utf-8")
+    except OSError as err:
+        raise StorageError(f"the output folder {output} cannot be used: {err}") from err
+
+
+class _Invocation:
+    """One process's work on a run."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        options: RunOptions,
+        choice: Choice,
+        print_: Fingerprint,
+        *,
+        environment: Environment,
+        progress: Progress,
+    ) -> None:
+        from llmpipe.client.redact import Redactor
+
+        self._options, self._choice, self._fingerprint = options, choice, print_
+        self._environment, self._progress = environment, progress
+        models = prepare.asked_models(pipeline, choice)
+        if not options.offline:
+            prepare.require_keys(models, environment)
+        self._redactor: Redactor = Redactor(environment.resolved)
+        self._models = models
+        private_folder(choice.folder)
+        self._pipeline = prepare.spool_stdin(pipeline, choice.folder)
+        self._notes: list[str] = [choice.note] if choice.note else []
+
+    def run(self, output: Path) -> RunReport:
+        """Work, and sum up."""
+        record = Record(self._pipeline, self._options, self._choice, self._fingerprint, redactor=self._redactor)
+        try:
+            record.begin()
+            point_latest(self._choice.folder)
+            ledger, invocation, left_open = prepare.open_ledger(self._pipeline, self._choice.folder, self._options)
+        except OSError as err:
+            raise StorageError(f"{self._choice.folder} cannot be written: {err}") from err
+        record.maybe_billed = left_open if record.asks_somebody(self._models) else 0
+        if record.maybe_billed:
+            self._note(f"{left_open} calls of the earlier process have no known outcome: they may have been billed")
+        try:
+            with asyncio.Runner() as runner:
+                run = runner.run(self._work(ledger, invocation, output))
+        except BaseException:
+            ledger.close()
+            record.crashed()
+            raise
+        try:
+            return record.conclude(run, tuple(self._notes))
+        finally:
+            if run.base is not None:
+                run.base.close()
+
+    def _note(self, line: str) -> None:
+        self._notes.append(line)
+        self._progress.note(line)
+
+    async def _work(self, ledger: Ledger, invocation: int, output: Path) -> RunState:
+        run = await self._state(ledger, invocation, output)
+        flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._choice.continued is not None)
+        self._trust(flow, ledger)
+        log = self._open_log()
+        try:
+            with interruptible(run, self._progress):
+                async with watch(run, flow, self._progress, prepare.effective_budget(self._pipeline, self._options)):
+                    await self._flow(run, flow)
+        finally:
+            await run.client.aclose()
+            log()
+        return run
+
+    async def _flow(self, run: RunState, flow: Flow) -> None:
+        work = asyncio.create_task(flow.run())
+        try:
+            await _until_stopped(run, work)
+            await work
+        except StorageError as err:
+            run.stop(Stop(str(err), err.exit_code, status="failed"))
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+
+    async def _state(self, ledger: Ledger, invocation: int, output: Path) -> RunState:
+        steps, scopes = await prepare.number_things(ledger, self._pipeline, self._redactor.text)
+        client = prepare.make_client(
+            self._pipeline, self._options, ledger=ledger, output=output, environment=self._environment,
+            redactor=self._redactor, note=self._note,
+        )  # fmt: skip
+        return RunState(
+            pipeline=self._pipeline,
+            options=self._options,
+            folder=self._choice.folder,
+            ledger=ledger,
+            client=client,
+            invocation=invocation,
+            step_numbers=steps,
+            scope_numbers=scopes,
+            redactor=self._redactor,
+            cost=prepare.coster(self._pipeline),
+            note=self._note,
+            definitions={id: bytes.fromhex(text) for id, text in self._fingerprint.steps.items()},
+            base=prepare.base_of(self._choice),
+            fixed=self._choice.fixed,
+            tallies=prepare.initial_tallies(ledger, self._pipeline, steps, scopes),
+            recall=self._choice.continued is not None,
+        )
+
+    def _trust(self, flow: Flow, ledger: Ledger) -> None:
+        """Where the ledger has all items of an unchanged dataset, it stands for the file."""
+        from llmpipe.config.rows import file_digest
+
+        if self._choice.continued is None:
+            return
+        flow.trusted = not self._choice.changed
+        known = {name: sha for name, sha in ledger.rows("SELECT name, sha256 FROM datasets WHERE complete = 1")}
+        for scope in self._pipeline.scopes.values():
+            if scope.kind != "dataset" or scope.dataset not in known:
+                continue
+            if self._options.retry_failed is not None:
+                flow.sources.complete.add(scope.id)
+            elif known[scope.dataset] == file_digest(self._pipeline.datasets[scope.dataset]):
+                flow.sources.complete.add(scope.id)
+
+    def _open_log(self) -> Any:
+        from llmpipe.client.log import open_log
+
+        return open_log(self._choice.folder / "log.jsonl", redactor=self._redactor)
+
+
+async def _until_stopped(run: RunState, work: asyncio.Task[None]) -> None:
+    """Wait for the work; once the run stops, for no longer than its patience with what is in flight."""
+    stopped = asyncio.create_task(run.stop_event.wait())
+    try:
+        await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if work.done() or run.stopped is None:
+            return
+        await asyncio.wait([work], timeout=run.stopped.patience_s)
+        if not work.done():
+            run.abandon()
+            await asyncio.wait([work], timeout=5.0)
+    finally:
+        stopped.cancel()

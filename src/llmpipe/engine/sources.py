@@ -1,0 +1,245 @@
+"""Where the items of a scope come from, and how they get into the ledger: fresh, or matched with what is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any
+
+from llmpipe.config.pipeline import Dataset, Scope
+from llmpipe.config.rows import Row, file_digest, read_rows
+from llmpipe.engine.groups import group_items
+from llmpipe.engine.items import Item, canonical, child_ord, digest_of, to_json
+from llmpipe.engine.ledger_schema import INSERT_ITEM
+from llmpipe.engine.pieces import split_text
+from llmpipe.engine.state import RunState
+from llmpipe.errors import ItemError
+
+_CHUNK = 256
+_EXISTING = "SELECT key, id FROM items WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
+_DROP_UNSEEN = "UPDATE items SET live = 0 WHERE scope = ? AND seen < ? AND live = 1"
+_DROP_BELOW = "UPDATE items SET live = 0 WHERE live = 1 AND parent IN (SELECT id FROM items WHERE live = 0)"
+_NOTE_DATASET = "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?)"
+_IN_ORDER = "SELECT id, key, ord, data, digest FROM items WHERE scope = ? AND live = 1"
+_SUCCEEDED = "SELECT 1 FROM results WHERE step = ? AND item = items.id AND status = 'succeeded'"
+_LASTING = "SELECT 1 FROM results WHERE step = ? AND item = items.id AND (status <> 'failed' OR permanent = 1)"
+_DROP_EXTRA = "UPDATE items SET live = 0 WHERE id IN (SELECT value FROM json_each(?))"
+
+Fresh = tuple[int, str, Any, bytes]  # place among its siblings, key, data, digest
+
+
+class Sources:
+    """Makes the items of scopes and writes them down. One per run."""
+
+    def __init__(self, run: RunState, *, matched: bool) -> None:
+        """`matched`: the ledger may have items already, from an earlier process of this run."""
+        self._run = run
+        self._matched = matched
+        self.complete: set[str] = set()  # top scopes whose items are all in the ledger
+
+    # -- top scopes ------------------------------------------------------------------------------------------------
+
+    async def top_items(self, scope: Scope, open_steps: Sequence[str] = ()) -> AsyncIterator[list[Item]]:
+        """The items of a top scope, in blocks, written down. Raises DataError.
+
+        Where the ledger has them all, only those come that lack a lasting result of one of `open_steps` (if given).
+        """
+        if scope.id in self.complete:
+            for block in self._from_ledger(scope, open_steps):
+                yield block
+            return
+        count = 0
+        async for fresh in self._fresh(scope):
+            count += len(fresh)
+            yield self.enter(scope, fresh)
+        self.complete.add(scope.id)
+        options = self._run.options
+        if not scope.dataset or (options.limit is None and options.key is None):
+            await self._note_complete(scope, count)
+
+    async def _note_complete(self, scope: Scope, count: int) -> None:
+        ledger = self._run.ledger
+        if self._matched:
+            ledger.put(_DROP_UNSEEN, (self._run.scope_numbers[scope.id], self._run.invocation))
+            for _ in self._run.pipeline.scopes:
+                ledger.put(_DROP_BELOW)
+        if scope.dataset:
+            sha256 = await asyncio.to_thread(file_digest, self._run.pipeline.datasets[scope.dataset])
+            await ledger.commit(_NOTE_DATASET, (scope.dataset, sha256, count, 1))
+
+    async def _fresh(self, scope: Scope) -> AsyncIterator[list[Fresh]]:
+        if scope.kind == "dataset":
+            async for block in self._rows(self._run.pipeline.datasets[scope.dataset or ""]):
+                yield block
+        elif scope.kind == "group":
+            groups = ((n, *group) for n, group in enumerate(group_items(self._run, scope)))
+            for block in _blocks(groups):
+                yield block
+        else:
+            for block in _blocks(self._children_data(self._run.root, scope)):
+                yield block
+
+    async def _rows(self, dataset: Dataset) -> AsyncIterator[list[Fresh]]:
+        options = self._run.options
+        rows = enumerate(read_rows(dataset))
+        left = options.limit
+        while left is None or left > 0:
+            block, error = await asyncio.to_thread(_take, rows, _CHUNK if left is None else min(left, _CHUNK))
+            left = None if left is None else left - len(block)
+            wanted = [(n, row) for n, row in block if options.key is None or row.key == options.key]
+            if wanted:
+                yield [(n, row.key, row.data, digest_of(canonical(row.data))) for n, row in wanted]
+            if error is not None:
+                raise error
+            if not block or (options.key is not None and wanted):
+                break
+
+    def _from_ledger(self, scope: Scope, open_steps: Sequence[str]) -> Iterator[list[Item]]:
+        numbers = [self._run.step_numbers[id] for id in open_steps]
+        lasting = _LASTING if self._run.options.retry_failed is None else _SUCCEEDED
+        lacks = " OR ".join(f"NOT EXISTS ({lasting})" for _ in numbers)
+        chosen, more = self._chosen(scope)
+        sql = f"{_IN_ORDER}{f' AND ({lacks})' if lacks else ''}{chosen}"
+        args = (self._run.scope_numbers[scope.id], *numbers, *more)
+        for block in self._run.ledger.scan(sql, args, size=_CHUNK):
+            yield [
+                Item(id, scope.id, key, ord, json.loads(data), parent=self._run.root, digest=digest)
+                for id, key, ord, data, digest in block
+            ]
+
+    def _chosen(self, scope: Scope) -> tuple[str, tuple[Any, ...]]:
+        """What --key and --limit leave of a dataset's items."""
+        options = self._run.options
+        if not scope.dataset:
+            return " ORDER BY ord", ()
+        key = "" if options.key is None else " AND key = ?"
+        limit = "" if options.limit is None else " LIMIT ?"
+        args = tuple(value for value in (options.key, options.limit) if value is not None)
+        return f"{key} ORDER BY ord{limit}", args
+
+    # -- items below an item ---------------------------------------------------------------------------------------
+
+    def expand(self, parent: Item, scope: Scope, *, matched: bool) -> list[Item]:
+        """The items of a child scope below `parent`, written down. `matched`: some may be in the ledger already."""
+        items = self.enter(scope, list(self._children_data(parent, scope)), parent=parent, matched=matched)
+        if matched:
+            self._drop_extra(parent, scope, {item.id for item in items})
+        return items
+
+    def _drop_extra(self, parent: Item, scope: Scope, kept: set[int]) -> None:
+        sql = "SELECT id FROM items WHERE parent = ? AND scope = ? AND live = 1"
+        there = self._run.ledger.rows(sql, (parent.id, self._run.scope_numbers[scope.id]))
+        extra = [id for (id,) in there if id not in kept]
+        if extra:
+            self._run.ledger.put(_DROP_EXTRA, (json.dumps(extra),))
+            for _ in self._run.pipeline.scopes:
+                self._run.ledger.put(_DROP_BELOW)
+
+    def _children_data(self, parent: Item, scope: Scope) -> Iterator[Fresh]:
+        prefix = f"{parent.key}/" if parent.key else ""
+        if scope.kind == "values":
+            for n, (key, value) in enumerate(_values(_at(self._run.pipeline.vars, scope.path))):
+                yield n, key, value, digest_of(canonical(value))
+            return
+        if scope.kind == "models":
+            suffixes: Sequence[str] = scope.models
+            values: Sequence[Any] = [parent.data] * len(scope.models)
+        else:
+            values = self._listed(parent, scope)
+            suffixes = [str(n) for n in range(len(values))]
+        for n, (suffix, value) in enumerate(zip(suffixes, values, strict=True)):
+            yield n, f"{prefix}{suffix}", value, digest_of(canonical(value))
+
+    def _listed(self, parent: Item, scope: Scope) -> Sequence[Any]:
+        if scope.kind == "samples":
+            return [parent.data] * scope.count
+        source = parent.cells.get(scope.step or "")
+        if scope.kind == "fanout":
+            found = _at(source.output, scope.path) if source else None
+            return found if isinstance(found, list) else []
+        return self._pieces(parent, scope)
+
+    def _pieces(self, parent: Item, scope: Scope) -> Sequence[Any]:
+        """Pieces of a text. A text that is missing becomes one item that fails in every step, with the reason."""
+        split = scope.split
+        assert split is not None  # noqa: S101 - a split scope has a split
+        names = {"item": self._run.expand(parent), "key": parent.key, "vars": dict(self._run.pipeline.vars)}
+        names["steps"] = {id: cell.output for id, cell in parent.cells.items() if cell.status == "succeeded"}
+        source = parent.cells.get(scope.step or "")
+        if source is not None:
+            names["output"] = source.output
+        try:
+            text = split.text.evaluate(names)
+        except ItemError as err:
+            return [{"": f"the text to split cannot be found: {err}"}]
+        if not isinstance(text, str):
+            return [{"": f"the text to split is {type(text).__name__}, not text"}]
+        return split_text(text, by=split.by, size=split.size, overlap=split.overlap)
+
+    # -- into the ledger -------------------------------------------------------------------------------------------
+
+    def enter(
+        self, scope: Scope, fresh: list[Fresh], *, parent: Item | None = None, matched: bool | None = None
+    ) -> list[Item]:
+        """Items with their numbers, queued for the ledger."""
+        number = self._run.scope_numbers[scope.id]
+        look = self._matched if matched is None else matched
+        there = self._there(number, [key for _, key, _, _ in fresh]) if look and fresh else {}
+        above = parent if parent is not None and parent is not self._run.root else None
+        items = []
+        for n, key, data, digest in fresh:
+            id = there.get(key) or self._run.ledger.next_id("items")
+            ord = child_ord(above.ord if above else "", n)
+            item = Item(id, scope.id, key, ord, data, parent=parent or self._run.root, digest=digest)
+            text = self._run.redact(to_json(data))
+            row = (id, number, key, above.id if above else None, ord, text, digest, self._run.invocation)
+            self._run.ledger.put(INSERT_ITEM, row)
+            items.append(item)
+        fresh_items = len(items) - len(there)
+        for step in self._run.pipeline.steps:
+            if step.scope == scope.id:
+                self._run.tallies[step.id].known_items += fresh_items
+        return items
+
+    def _there(self, scope: int, keys: list[str]) -> dict[str, int]:
+        return dict(self._run.ledger.rows(_EXISTING, (scope, json.dumps(keys))))
+
+
+def _take(rows: Iterator[tuple[int, Row]], count: int) -> tuple[list[tuple[int, Row]], Exception | None]:
+    """Up to `count` rows, and the error that came instead of the next one."""
+    block: list[tuple[int, Row]] = []
+    try:
+        for row in rows:
+            block.append(row)
+            if len(block) >= count:
+                break
+    except Exception as err:  # noqa: BLE001 - raised again by the caller, behind the rows that came before
+        return block, err
+    return block, None
+
+
+def _values(values: Any) -> Iterator[tuple[str, Any]]:
+    """Elements of a list in `vars`: named by themselves where they are texts, by their place otherwise."""
+    taken: set[str] = set()
+    for n, value in enumerate(values if isinstance(values, (list, tuple)) else []):
+        key = value if isinstance(value, str) and value and value not in taken else f"#{n}"
+        taken.add(key)
+        yield key, value
+
+
+def _blocks(fresh: Iterable[Fresh]) -> Iterator[list[Fresh]]:
+    block: list[Fresh] = []
+    for one in fresh:
+        block.append(one)
+        if len(block) >= _CHUNK:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = value.get(name) if hasattr(value, "get") else None
+    return value

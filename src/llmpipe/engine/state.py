@@ -1,0 +1,108 @@
+"""What the parts of a running run share: the ledger, the client, the counts, and whether it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline
+from llmpipe.engine.cell_journal import CellJournal
+from llmpipe.engine.context import Wholes
+from llmpipe.engine.items import Item
+from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.options import RunOptions
+from llmpipe.engine.tally import Tally
+from llmpipe.types import Usage
+
+if TYPE_CHECKING:
+    from llmpipe.client.client import LLMClient
+    from llmpipe.client.redact import Redactor
+    from llmpipe.engine.carry import Base
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run stops before its end. `status` is how it will be called; `patience_s` bounds what is in flight."""
+
+    reason: str
+    exit_code: int
+    status: str = "stopped"
+    patience_s: float | None = None
+
+
+@dataclass(slots=True)
+class RunState:
+    """One invocation at work."""
+
+    pipeline: Pipeline
+    options: RunOptions
+    folder: Path
+    ledger: Ledger
+    client: LLMClient
+    invocation: int
+    step_numbers: Mapping[str, int]
+    scope_numbers: Mapping[str, int]
+    redactor: Redactor
+    cost: Callable[[str, Usage], Decimal | None]
+    note: Callable[[str], None]
+    definitions: Mapping[str, bytes]  # step id → digest of its own definition
+    base: Base | None = None  # an earlier run whose results may be carried over
+    fixed: frozenset[str] = frozenset()  # steps that are only carried over, never run (--only, --from)
+    wholes: Wholes = field(default_factory=Wholes)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    root: Item = field(default_factory=lambda: Item(1, ROOT_SCOPE, "", "", {}))
+    started: float = field(default_factory=time.monotonic)
+    last_failure: str = ""
+    stopped: Stop | None = None
+    recall: bool = False  # earlier processes of this run left answers that may be recalled
+    at_work: dict[asyncio.Task[Any], CellJournal] = field(default_factory=dict)
+    stop_event: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def redact(self, text: str) -> str:
+        """The text without secrets."""
+        return self.redactor.text(text)
+
+    def stopping(self) -> bool:
+        """True once nothing more may be sent."""
+        return self.stopped is not None
+
+    def stop(self, stop: Stop) -> None:
+        """Stop admitting: calls in flight go on, calls that wait are given up. The first reason stays."""
+        if self.stopped is not None:
+            return
+        self.stopped = stop
+        self.stop_event.set()
+        for task, journal in list(self.at_work.items()):
+            if not journal.in_flight:
+                task.cancel()
+
+    def check_failures(self) -> None:
+        """Stop early when more items failed than the pipeline allows."""
+        allowed = self.pipeline.max_failures
+        if allowed is None:
+            return
+        failed = sum(tally.failures() for tally in self.tallies.values())
+        ended = sum(tally.status["succeeded"] for tally in self.tallies.values()) + failed
+        if allowed.exceeded(failed, ended):
+            self.stop(Stop(f"{failed} items failed, more than max_failures allows", 1, status="failed"))
+
+    def abandon(self) -> None:
+        """Give up the calls in flight too; each is written down as possibly billed."""
+        for task in list(self.at_work):
+            task.cancel()
+
+    def expand(self, item: Item) -> Any:
+        """An item's data as templates see it: the members of a group are read from the ledger."""
+        if self.pipeline.scopes[item.scope].kind != "group":
+            return item.data
+        return {**item.data, "rows": self._members(item)}
+
+    def _members(self, item: Item) -> list[dict[str, Any]]:
+        from llmpipe.engine.groups import read_members
+
+        return read_members(self, item)

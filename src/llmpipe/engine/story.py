@@ -1,0 +1,165 @@
+"""What a ledger tells of one step's items, and of one item: from the row to every attempt and its reply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.runs import NoSuchRun, RunInfo
+from llmpipe.types import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """One item of a step. `status` is "unsent" for an item without a result."""
+
+    key: str
+    status: str
+    code: str | None
+    error: str | None
+    reason: str | None
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One attempt as the ledger has it; `outcome` None = it was sent and its end is unknown."""
+
+    number: int
+    model: str
+    started_at: float
+    outcome: str | None
+    code: str | None
+    status: int | None
+    error: str | None
+    latency_s: float | None
+    wait_s: float | None
+    billed: str | None
+    usage: Usage
+    cost_usd: float | None
+    reply: str | None  # the answer's text
+    raw: str | None  # the body of a reply that was no answer
+    request_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStory:
+    """Everything that is known of one item in one step."""
+
+    key: str
+    step: str
+    item: Any
+    status: str
+    reason: str | None
+    code: str | None
+    error: str | None
+    output: Any
+    attempts: tuple[AttemptRow, ...]
+    replies: tuple[str, ...]
+    usage: Usage
+    cost_usd: Decimal
+    cached: bool
+    carried: bool
+    answered_by: str | None
+    reasks: int
+    failure_file: Path | None
+    messages: tuple[dict[str, str], ...]  # what was asked, where it was kept (failures)
+
+
+_ROWS = (
+    "SELECT items.key, COALESCE(results.status, 'unsent'), results.code, results.error, results.reason, results.output"
+    " FROM items LEFT JOIN results ON results.item = items.id AND results.step = :step"
+    " WHERE items.scope = :scope AND items.live = 1"
+    " AND (:status IS NULL OR COALESCE(results.status, 'unsent') = :status) ORDER BY items.ord LIMIT :limit"
+)
+_ITEM = (
+    "SELECT items.id, items.data, COALESCE(results.status, 'unsent'), results.reason, results.code, results.error,"
+    " results.output, results.cached, results.carried, results.answered_by, results.reasks, results.failure_file"
+    " FROM items LEFT JOIN results ON results.item = items.id AND results.step = ?"
+    " WHERE items.scope = ? AND items.live = 1 AND items.key = ?"
+)
+_ATTEMPTS = (
+    "SELECT number, model, started_at, outcome, code, status, error, latency_s, wait_s, billed, input_tokens,"
+    " output_tokens, cached_tokens, reasoning_tokens, cost_usd, reply, raw, request_id, key"
+    " FROM attempts WHERE step = ? AND item = ? ORDER BY id"
+)
+
+
+def step_items(
+    info: RunInfo, step: str, *, status: str | None = None, limit: int | None = None
+) -> Iterator[ItemRow]:
+    """The items of a step in input order. Raises NoSuchRun for an unknown step, StorageError."""
+    ledger = LedgerReader(info.folder / "run.db")
+    number, scope = _numbers(ledger, step)
+    args = {"step": number, "scope": scope, "status": status, "limit": -1 if limit is None else limit}
+    for block in ledger.scan(_ROWS, args):
+        for key, found, code, error, reason, output in block:
+            yield ItemRow(key, found, code, error, reason, json.loads(output) if output else None)
+
+
+def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
+    """The whole story of one item in one step. Raises NoSuchRun if there is no such step or item, StorageError."""
+    ledger = LedgerReader(info.folder / "run.db")
+    number, scope = _numbers(ledger, step)
+    found = ledger.rows(_ITEM, (number, scope, key))
+    if not found:
+        near = ledger.rows("SELECT key FROM items WHERE scope = ? AND live = 1 ORDER BY ord LIMIT 5", (scope,))
+        raise NoSuchRun(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
+    id, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file = found[0]
+    attempts = tuple(_attempt(row) for row in ledger.rows(_ATTEMPTS, (number, id)))
+    path = info.folder / file if file else None
+    total = Usage()
+    for attempt in attempts:
+        total = total + attempt.usage
+    return ItemStory(
+        key=key,
+        step=step,
+        item=json.loads(data),
+        status=status,
+        reason=reason,
+        code=code,
+        error=error,
+        output=json.loads(output) if output else None,
+        attempts=attempts,
+        replies=tuple(a.reply for a in attempts if a.reply is not None),
+        usage=total,
+        cost_usd=sum((Decimal(str(a.cost_usd)) for a in attempts if a.cost_usd is not None), Decimal(0)),
+        cached=bool(cached),
+        carried=bool(carried),
+        answered_by=answered_by,
+        reasks=reasks or 0,
+        failure_file=path if path is not None and path.exists() else None,
+        messages=_messages(path),
+    )
+
+
+def _numbers(ledger: LedgerReader, step: str) -> tuple[int, int]:
+    found = ledger.rows("SELECT id, scope FROM steps WHERE name = ?", (step,))
+    if not found:
+        names = ", ".join(name for (name,) in ledger.rows("SELECT name FROM steps ORDER BY id"))
+        raise NoSuchRun(f"the run has no step '{step}'; there are: {names}")
+    return found[0][0], found[0][1]
+
+
+def _attempt(row: tuple[Any, ...]) -> AttemptRow:
+    number, model, started, outcome, code, status, error, latency, wait, billed = row[:10]
+    tokens, cost, reply, raw, request_id, key = row[10:14], row[14], row[15], row[16], row[17], row[18]
+    usage = Usage(input_tokens=tokens[0], output_tokens=tokens[1], cached_tokens=tokens[2], reasoning_tokens=tokens[3])
+    text = json.loads(reply).get("text", "") if reply else None
+    return AttemptRow(
+        *(number, model, started, outcome, code, status, error, latency, wait, billed),
+        *(usage, cost, text, raw, request_id, key),
+    )
+
+
+def _messages(failure: Path | None) -> tuple[dict[str, str], ...]:
+    if failure is None or not failure.exists():
+        return ()
+    request = json.loads(failure.read_text(encoding="utf-8")).get("payload", {}).get("request") or {}
+    return tuple(request.get("messages", ()))

@@ -1,0 +1,64 @@
+"""Running counts of a step, kept while it runs; the ledger has the truth and must agree at the end."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from llmpipe.engine.items import Cell
+
+_BUCKET = 1.05  # each bucket of the latency histogram is 5 % wider than the one before
+
+
+class Latencies:
+    """A histogram of seconds with 5 % resolution and bounded memory."""
+
+    def __init__(self) -> None:
+        self._buckets: Counter[int] = Counter()
+
+    def add(self, seconds: float) -> None:
+        """Count one latency."""
+        self._buckets[math.ceil(math.log(max(seconds, 1e-6), _BUCKET))] += 1
+
+    def quantile(self, share: float) -> float | None:
+        """Seconds that `share` of the latencies do not exceed; None without any."""
+        left = math.ceil(share * self._buckets.total())
+        for bucket in sorted(self._buckets):
+            left -= self._buckets[bucket]
+            if left <= 0:
+                return round(float(_BUCKET**bucket), 4)
+        return None
+
+
+@dataclass(slots=True)
+class Tally:
+    """One step's counts so far. `status` counts the cells that are in the ledger, from earlier processes too."""
+
+    status: Counter[str] = field(default_factory=Counter)
+    known_items: int = 0  # items of the step's scope that exist so far
+    carried: int = 0
+    cached: int = 0
+    calls: int = 0
+    retries: int = 0
+    reasks: int = 0
+    fallbacks: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unknown_usage: int = 0
+    unpriced: int = 0
+    cost_usd: Decimal = Decimal(0)
+    latencies: Latencies = field(default_factory=Latencies)
+    done: bool = False
+    first_failure: tuple[str, str, str] | None = None  # key, code, error
+
+    def change(self, old: Cell | None, new: Cell) -> None:
+        """A cell came to be, or became another."""
+        if old is not None:
+            self.status[old.status] -= 1
+        self.status[new.status] += 1
+
+    def failures(self) -> int:
+        """Cells that failed so far."""
+        return self.status["failed"]

@@ -1,0 +1,151 @@
+"""The sum of a run, read from its ledger: counts per step, causes of failure, and whether everything adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from llmpipe.config.pipeline import Pipeline
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.results import Cause, StepCounts
+from llmpipe.engine.tally import Tally
+from llmpipe.errors import CallFailed, LlmpipeError, every_class
+
+_STATUS = (
+    "SELECT COALESCE(results.status, 'unsent'), COUNT(*), SUM(results.carried), SUM(results.cached),"
+    " SUM(results.retries), SUM(results.reasks), SUM(results.fallbacks)"
+    " FROM items LEFT JOIN results ON results.item = items.id AND results.step = ?"
+    " WHERE items.scope = ? AND items.live = 1 GROUP BY 1"
+)
+_SPENT = (
+    "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(outcome = 'ok' AND (input_tokens IS NULL OR"
+    " output_tokens IS NULL)), SUM(cost_usd), SUM(outcome = 'ok' AND cost_usd IS NULL)"
+    " FROM attempts WHERE step = ?"
+)
+_CAUSES = (
+    "SELECT results.code, results.error_type, COUNT(*), MIN(items.ord), items.key, results.error FROM results"
+    " JOIN items ON items.id = results.item WHERE results.step = ? AND items.live = 1 AND results.status = 'failed'"
+    " GROUP BY results.code, results.error_type ORDER BY COUNT(*) DESC, results.code"
+)
+
+
+def model_label(pipeline: Pipeline, id: str) -> str:
+    """ "provider/model-id" of a step's model (and how many more), "" for a step that asks nobody."""
+    models = pipeline.step(id).models
+    if not models:
+        return ""
+    first = pipeline.models[models[0]].label
+    return first if len(models) == 1 else f"{first} +{len(models) - 1}"
+
+
+def count_step(
+    ledger: LedgerReader, pipeline: Pipeline, id: str, *, numbers: tuple[int, int], tally: Tally, stopped: bool
+) -> StepCounts:
+    """The counts of one step from the ledger; `numbers` are the ledger's for the step and its scope."""
+    step, scope = numbers
+    rows: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in ledger.rows(_STATUS, (step, scope))}
+
+    def total(column: int) -> int:
+        return sum(row[column] or 0 for row in rows.values())
+
+    def status(name: str) -> int:
+        return int(rows[name][0]) if name in rows else 0
+
+    calls, tokens_in, tokens_out, unknown, cost, unpriced = ledger.rows(_SPENT, (step,))[0]
+    return StepCounts(
+        id=id,
+        kind=pipeline.step(id).kind,
+        model=model_label(pipeline, id),
+        items=total(0),
+        succeeded=status("succeeded"),
+        failed=status("failed"),
+        skipped=status("skipped"),
+        unsent=status("unsent"),
+        carried=tally.carried,
+        cached=total(2),
+        calls=calls,
+        retries=total(3),
+        reasks=total(4),
+        fallbacks=total(5),
+        input_tokens=tokens_in or 0,
+        output_tokens=tokens_out or 0,
+        unknown_usage=unknown or 0,
+        cost_usd=Decimal(str(round(cost or 0.0, 9))),
+        unpriced=unpriced or 0,
+        p50_s=tally.latencies.quantile(0.5),
+        p95_s=tally.latencies.quantile(0.95),
+        done=not stopped,
+    )
+
+
+def live_counts(pipeline: Pipeline, id: str, tally: Tally, *, waiting_for: str) -> StepCounts:
+    """The counts of a step while it runs, from memory."""
+    return StepCounts(
+        id=id,
+        kind=pipeline.step(id).kind,
+        model=model_label(pipeline, id),
+        items=max(tally.known_items, tally.status.total()),
+        succeeded=tally.status["succeeded"],
+        failed=tally.status["failed"],
+        skipped=tally.status["skipped"],
+        unsent=max(0, tally.known_items - tally.status.total()),
+        carried=tally.carried,
+        cached=tally.cached,
+        calls=tally.calls,
+        retries=tally.retries,
+        reasks=tally.reasks,
+        fallbacks=tally.fallbacks,
+        input_tokens=tally.input_tokens,
+        output_tokens=tally.output_tokens,
+        unknown_usage=tally.unknown_usage,
+        cost_usd=tally.cost_usd,
+        unpriced=tally.unpriced,
+        p50_s=tally.latencies.quantile(0.5),
+        p95_s=tally.latencies.quantile(0.95),
+        done=tally.done,
+        waiting_for=waiting_for,
+    )
+
+
+def causes(ledger: LedgerReader, steps: Mapping[str, int]) -> tuple[Cause, ...]:
+    """Why items failed, per step, the most frequent first, each with the first item that it hit."""
+    titles = _titles()
+    found = [
+        Cause(id, code or "", kind or "", titles.get(code or "", kind or ""), count, key, error or "")
+        for id, number in steps.items()
+        for code, kind, count, _, key, error in ledger.rows(_CAUSES, (number,))
+    ]
+    return tuple(sorted(found, key=lambda cause: -cause.count))
+
+
+ITEM_TITLES = {
+    "D310": "an item lacks what a template needs",
+    "D311": "a rendered text is too large",
+    "D312": "an output or text that another step needs is not there",
+    "D313": "a template could not be filled",
+    "D314": "a condition is neither true nor false",
+    "D330": "a Python step raised an error",
+    "D331": "a Python step returned what JSON cannot hold",
+    "D332": "a Python step took too long",
+}
+
+
+def _titles() -> dict[str, str]:
+    known: dict[str, str] = {kind.code: kind.title for kind in every_class(LlmpipeError) if issubclass(kind, CallFailed)}
+    return known | ITEM_TITLES
+
+
+def disagreements(counts: StepCounts, tally: Tally, *, lines: int | None, stopped: bool) -> list[str]:
+    """What does not add up: an empty list, or the proof that something was lost."""
+    found = []
+    if not counts.holds:
+        found.append(f"{counts.id}: {counts.items} items are not the sum of their ends")
+    if counts.unsent and not stopped:
+        found.append(f"{counts.id}: {counts.unsent} of {counts.items} items have no end although the run was not stopped")
+    for name in ("succeeded", "failed", "skipped"):
+        if tally.status[name] != getattr(counts, name):
+            found.append(f"{counts.id}: {tally.status[name]} {name} were counted, the ledger has {getattr(counts, name)}")
+    if lines is not None and lines != counts.succeeded:
+        found.append(f"{counts.id}: {lines} results were written, {counts.succeeded} succeeded")
+    return found

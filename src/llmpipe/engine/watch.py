@@ -1,0 +1,67 @@
+"""What looks on while a run works: the display's snapshots, the deadline of the whole run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+from llmpipe.engine.flow import Flow
+from llmpipe.engine.results import Progress, Snapshot
+from llmpipe.engine.state import RunState, Stop
+from llmpipe.engine.verdict import live_counts
+from llmpipe.errors import BudgetExceeded
+from llmpipe.policy import Budget
+
+_EVERY_S = 0.5
+_PATIENCE_S = 10.0
+
+
+@contextlib.asynccontextmanager
+async def watch(run: RunState, flow: Flow, progress: Progress, budget: Budget) -> AsyncIterator[None]:
+    """Within the block snapshots go to `progress`, and the deadline of the budget stops the run."""
+    tasks = [asyncio.create_task(_show(run, flow, progress, budget))]
+    if budget.wall_s is not None:
+        tasks.append(asyncio.create_task(_deadline(run, budget.wall_s)))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _show(run: RunState, flow: Flow, progress: Progress, budget: Budget) -> None:
+    while True:
+        progress.update(snapshot(run, flow, budget))
+        await asyncio.sleep(_EVERY_S)
+
+
+async def _deadline(run: RunState, seconds: float) -> None:
+    await asyncio.sleep(max(0.0, run.started + seconds - time.monotonic()))
+    reason = f"the deadline of {seconds:g} s (budget.wall) has come"
+    run.stop(Stop(reason, BudgetExceeded.exit_code, patience_s=_PATIENCE_S))
+
+
+def snapshot(run: RunState, flow: Flow, budget: Budget) -> Snapshot:
+    """The state of the run, now."""
+    waiting = flow.waiting()
+    steps = tuple(
+        live_counts(run.pipeline, id, run.tallies[id], waiting_for=waiting.get(id, ""))
+        for id in run.pipeline.order
+        if id in flow.steps
+    )
+    return Snapshot(
+        pipeline=run.pipeline.path.name,
+        run_id=run.folder.name,
+        elapsed_s=time.monotonic() - run.started,
+        steps=steps,
+        in_flight=sum(journal.in_flight for journal in run.at_work.values()),
+        retried=sum(step.retries for step in steps),
+        spent_usd=sum((step.cost_usd for step in steps), Decimal(0)),
+        budget_usd=budget.usd,
+        last_failure=run.last_failure,
+        total_known=flow.all_read(),
+    )
