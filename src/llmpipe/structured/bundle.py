@@ -98,8 +98,9 @@ class _Bundler:
             self._index(resource)
             self._rewrite(resource, (), resource.contents)
         for schema in self.done.values():
-            schema.pop("$id", None)
-            schema.pop("$anchor", None)
+            for keyword in ("$id", "$anchor"):
+                if isinstance(schema.get(keyword), str):  # anything else is left for the linter to tell about
+                    del schema[keyword]
         document = self.resources[0].contents
         for resource in self.resources[1:]:
             resource.contents.pop("$schema", None)
@@ -122,7 +123,8 @@ class _Bundler:
 
     def _base(self, resource: Resource, tokens: Tokens) -> tuple[Tokens, str]:
         """The nearest enclosing schema with an `$id` of its own, and its URI ("" if there is none)."""
-        root, uri = (), ""
+        root: Tokens = ()
+        uri = ""
         here: Any = resource.contents
         for index in range(len(tokens) + 1):
             identifier = here.get("$id") if isinstance(here, dict) else None

@@ -23,8 +23,8 @@ class Compiler(Protocol):
 
     dialect: Dialect
 
-    def build(self, schema: Any) -> Check: ...  # noqa: D102
-    def reference(self, reference: str) -> Check: ...  # noqa: D102
+    def build(self, schema: Any) -> Check: ...
+    def reference(self, reference: str) -> Check: ...
 
 
 Maker = Callable[[Compiler, Any, Mapping[str, Any]], Check | None]

@@ -1,4 +1,4 @@
-"""jsonschema as the judge: prepared once per schema, fetching nothing, bounded in steps and in searches.
+"""jsonschema as the judge: prepared once per schema, fetching nothing, bounded in CPU time and in searches.
 
 Loaded only when a value was not accepted by the fast path, since importing jsonschema takes over 100 ms.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from llmpipe.structured.equality import are_unique
 from llmpipe.structured.keywords import Dialect
 from llmpipe.structured.regexes import search
 
-MAX_STEPS = 400_000  # keywords applied to values; about a second
+MAX_CPU_S = 1.0
+STEPS_BETWEEN_LOOKS = 200  # keywords applied to values between two looks at the clock
 MAX_ERRORS = 200
 
 _budget = threading.local()
@@ -41,7 +43,7 @@ class Judge:
 
         Raises TooManySteps, SearchTooLong, RecursionError, and whatever a validator raises on a schema it trips over.
         """
-        _budget.steps = MAX_STEPS
+        _budget.steps, _budget.end = 0, time.thread_time() + MAX_CPU_S
         return list(itertools.islice(self._validator.iter_errors(value), MAX_ERRORS))
 
 
@@ -61,13 +63,14 @@ def _validator_class(dialect: Dialect) -> tuple[Any, Any]:
     checker = jsonschema.FormatChecker(formats=())
     for name in formats.CHECKS:
         checker.checks(name)(functools.partial(formats.fits, name))
-    return jsonschema.validators.extend(base, validators=metered), checker
+    extend: Any = jsonschema.validators.extend
+    return extend(base, validators=metered), checker
 
 
 def _metered(function: Callable[..., Any]) -> Callable[..., Any]:
     def metered(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
-        _budget.steps -= 1
-        if _budget.steps < 0:
+        _budget.steps += 1
+        if _budget.steps % STEPS_BETWEEN_LOOKS == 0 and time.thread_time() > _budget.end:
             raise TooManySteps
         return function(validator, value, instance, schema)
 

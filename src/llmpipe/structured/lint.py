@@ -30,7 +30,8 @@ _FOREIGN = {
 
 def lint(document: Mapping[str, Any], *, base: Path | None = None, root: Path | None = None) -> list[SchemaProblem]:
     """Every problem of a schema and of the files it refers to, errors first. `base`, `root`: see `compile_schema`."""
-    if not isinstance(document, Mapping):
+    given: Any = document
+    if not isinstance(given, Mapping):
         return [SchemaProblem("a schema is a mapping", hint="write `type: object` and `properties`")]
     if dialect_of(document) is None:
         message = f"$schema {document.get('$schema')!r} is not supported"
@@ -185,6 +186,10 @@ def _count(value: Any) -> bool:
     return _number(value) and value >= 0 and value == int(value)
 
 
+def _is_anchor(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z_][-A-Za-z0-9._]*", value) is not None
+
+
 def _schema(value: Any) -> Iterator[Wrong]:
     if not isinstance(value, Mapping | bool):
         yield (), "a schema (a mapping, true or false) is wanted", ""
@@ -233,7 +238,7 @@ def _schema_or_list(value: Any) -> Iterator[Wrong]:
 _SHAPES: dict[str, Callable[[Any], Iterator[Wrong]]] = {
     "any": _wants("a value", lambda _: True),
     "string": _wants("text", lambda v: isinstance(v, str)),
-    "anchor": _wants("a plain name", lambda v: isinstance(v, str) and bool(re.fullmatch(r"[A-Za-z_][-A-Za-z0-9._]*", v))),
+    "anchor": _wants("a plain name", _is_anchor),
     "boolean": _wants("true or false", lambda v: isinstance(v, bool)),
     "number": _wants("a number", _number),
     "positive": _wants("a number above 0", lambda v: _number(v) and v > 0),
@@ -251,5 +256,3 @@ _SHAPES: dict[str, Callable[[Any], Iterator[Wrong]]] = {
     "patterns": _patterns,
     "dependencies": _each("mapping", _dependency),
 }
-
-

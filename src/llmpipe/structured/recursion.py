@@ -77,24 +77,26 @@ def _possible(document: Any, schema: Mapping[str, Any], possible: Mapping[int, b
     def can(sub: Any) -> bool:
         return sub is True or (isinstance(sub, Mapping) and possible.get(id(sub), False))
 
-    if "$ref" in schema:
-        if not can(target_of(document, schema["$ref"])):
-            return False
-        if dialect == "draft-07":
-            return True
+    referred = "$ref" not in schema or can(target_of(document, schema["$ref"]))
+    if not referred or (dialect == "draft-07" and "$ref" in schema):
+        return referred
     if not all(can(sub) for sub in schema.get("allOf", ())):
         return False
     if any(word in schema and not any(can(sub) for sub in schema[word]) for word in ("anyOf", "oneOf")):
         return False
-    types = schema.get("type", ["null"])
-    types = [types] if isinstance(types, str) else types
-    if "object" in types and len(types) == 1:
+    return all(can(part) for part in _needed(schema))
+
+
+def _needed(schema: Mapping[str, Any]) -> list[Any]:
+    """The schemas of the parts without which no value of a schema can be: required properties, a first item."""
+    types = schema.get("type")
+    if types in ("object", ["object"]):
         properties = schema.get("properties", {})
-        return all(can(properties[name]) for name in schema.get("required", ()) if name in properties)
-    if "array" in types and len(types) == 1 and schema.get("minItems", 0) > 0:
-        first = schema.get("prefixItems", [schema.get("items", True)])
-        return not isinstance(first[0], Mapping) or can(first[0])
-    return True
+        return [properties[name] for name in schema.get("required", ()) if isinstance(properties.get(name), Mapping)]
+    if types in ("array", ["array"]) and schema.get("minItems", 0) > 0:
+        first = schema.get("prefixItems", [schema.get("items", True)])[0]
+        return [first] if isinstance(first, Mapping) else []
+    return []
 
 
 def _recurses(document: Any, start: Mapping[str, Any], dialect: Dialect) -> bool:

@@ -17,7 +17,12 @@ from typing import Any
 Ways = Callable[[int], float]  # length of the text -> in how many ways at most
 
 _REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
-_LOOKS = (ops.ASSERT, ops.ASSERT_NOT)
+_GROUPS: dict[Any, Callable[[Any], Any]] = {  # what holds a sequence -> where in its argument
+    ops.SUBPATTERN: lambda argument: argument[-1],
+    ops.ASSERT: lambda argument: argument[1],
+    ops.ASSERT_NOT: lambda argument: argument[1],
+    ops.ATOMIC_GROUP: lambda argument: argument,
+}
 
 
 @functools.lru_cache(maxsize=512)
@@ -37,7 +42,8 @@ def steps_of(pattern: str) -> Callable[[int], float]:
     refers = "(?P=" in pattern or any(f"\\{n}" in pattern for n in range(1, 10))  # comparing a group costs its length
 
     def steps(length: int) -> float:
-        return ways(length) * each * (1 if anchored else length + 1) * (length + 1 if refers else 1)
+        factor: float = each
+        return ways(length) * factor * (1 if anchored else length + 1) * (length + 1 if refers else 1)
 
     return steps
 
@@ -70,12 +76,8 @@ def _item(op: Any, argument: Any) -> Ways:
     if op is ops.BRANCH:
         branches = [_sequence(branch) for branch in argument[1]]
         return lambda length: sum(branch(length) for branch in branches)
-    if op is ops.SUBPATTERN:
-        return _sequence(argument[-1])
-    if op in _LOOKS:
-        return _sequence(argument[1])
-    if op is ops.ATOMIC_GROUP:
-        return _sequence(argument)
+    if op in _GROUPS:
+        return _sequence(_GROUPS[op](argument))
     if op is ops.GROUPREF_EXISTS:
         _, yes, no = argument
         return _product([_sequence(yes), _sequence(no or ())])

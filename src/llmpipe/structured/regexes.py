@@ -14,13 +14,16 @@ import os
 import re
 import select
 import struct
-import subprocess
 import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmpipe.structured.regex_cost import steps_of
+
+if TYPE_CHECKING:
+    import subprocess
 
 SHORT_STEPS = 2e6  # about 20 ms of CPU at worst
 CPU_LIMIT_S = 0.5
@@ -95,6 +98,8 @@ class RegexChild:
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
             if self._owner == os.getpid():
                 self.close()
+            import subprocess
+
             script = str(Path(__file__).with_name("_regex_child.py"))
             self._process = subprocess.Popen(  # noqa: S603 - our own script, by the interpreter that runs us
                 [sys.executable, "-I", "-S", script, str(self.limit_s)],

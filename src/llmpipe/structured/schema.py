@@ -1,12 +1,11 @@
 """A schema made ready once: its document, its digest, and a check that neither hangs nor raises.
 
-    value → measured (caps, NaN) → accepted by the fast path?  yes: valid
-                                                               no, or not supported: jsonschema decides and explains
+value → measured (caps, NaN) → accepted by the fast path?  yes: valid
+                                                           no, or not supported: jsonschema decides and explains
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import json
@@ -36,7 +35,7 @@ class OutputSchema:
     """A JSON Schema, ready to check answers. Two are equal if their documents are.
 
     `document` is plain JSON whose every `$ref` points into itself; nobody may change it. `digest` is the sha256 of its
-    canonical JSON. `files` are the files that `$ref`s read; `warnings` the problems that do not keep it from being used.
+    canonical JSON. `files` are the files that `$ref`s read; `warnings` problems that do not keep it from being used.
     """
 
     digest: str
@@ -60,6 +59,8 @@ class OutputSchema:
         if not isinstance(size, Measure):
             return size
         if size.nodes > MANY_NODES or self._checks.may_block(size.longest):
+            import asyncio
+
             return await asyncio.to_thread(self._checks.violations, value)
         return self._checks.violations(value)
 
@@ -75,7 +76,7 @@ def compile_schema(document: Mapping[str, Any], *, base: Path | None = None, roo
     references to files are refused. References to hosts are never followed.
     Raises SchemaUnusable with every problem.
     """
-    dialect = dialect_of(document) if isinstance(document, Mapping) else None
+    dialect = dialect_of(document)
     try:
         whole = bundle(document, folder=folder_of(base), root=root) if dialect else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""Expands the short form of a schema, `{category: enum[bug, idea], score: integer 1..5, note?: string}`, to JSON Schema.
+"""Expands the short form of a schema, `{category: enum[bug, idea], score: integer 1..5, note?: string}`.
 
     record   mapping of fields; a name that ends in `?` may be missing; no other names are allowed
     field    record, or text: TYPE, then optionally ` - ` and a description for the model
@@ -27,7 +27,7 @@ from llmpipe.structured.formats import CHECKS
 from llmpipe.structured.keywords import SHAPES, TYPES, Tokens, pointer
 from llmpipe.structured.problems import SchemaProblem, did_you_mean
 
-_ALIASES = {"text": "string", "str": "string", "int": "integer", "float": "number", "bool": "boolean", "timestamp": "date-time"}
+_ALIASES = {"text": "string", "str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _WORDS = ("string", "integer", "number", "boolean", "null", "any", "enum", "list", "map", *CHECKS)
 _TOKEN = re.compile(
     r"\s*(?:(?P<range>(?P<low>-?[0-9][0-9_]*(?:\.[0-9]+)?)?\.\.(?P<high>-?[0-9][0-9_]*(?:\.[0-9]+)?)?)"
@@ -47,7 +47,7 @@ def is_short_form(schema: Mapping[str, Any]) -> bool:
     JSON Schema, if `type` is a list of types, `object` or `array`, or if a keyword holds a number or true / false.
     Raises SchemaUnusable for the one form that could be both: nothing but keywords beside `type: string` and the like.
     """
-    if any(isinstance(key, str) and key.startswith("$") for key in schema):
+    if any(str(key).startswith("$") for key in schema):
         return False
     if any(_speaks_json_schema(key, value) for key, value in schema.items()):
         return False
@@ -64,12 +64,13 @@ def _only_keywords(schema: Mapping[str, Any]) -> bool:
 
 def _speaks_json_schema(key: str, value: Any) -> bool:
     if key == "type":
-        return value in ("object", "array") or (isinstance(value, list) and bool(value) and all(v in TYPES for v in value))
+        several = isinstance(value, list) and bool(value) and all(name in TYPES for name in value)
+        return several or value in ("object", "array")
     shape = SHAPES["2020-12"].get(key)
     if shape in ("positive", "number", "count", "boolean") or key == "const":
         return isinstance(value, int | float)
     if shape == "schemas":
-        return isinstance(value, Mapping) and all(isinstance(v, Mapping | bool) for v in value.values()) and _nested(value)
+        return isinstance(value, Mapping) and _nested(value)
     if shape == "schema_list" or key in ("enum", "required"):
         return isinstance(value, list) and (key != "enum" or len(value) > 1 or not _is_type(value))
     return key in ("items", "additionalProperties") and (
@@ -78,8 +79,10 @@ def _speaks_json_schema(key: str, value: Any) -> bool:
 
 
 def _nested(schemas: Mapping[str, Any]) -> bool:
-    """Whether values of `properties` look like JSON Schemas: each true, false, or with `type`, `$ref`, `enum`, `anyOf` ..."""
+    """Whether the values of `properties` look like JSON Schemas: true, false, or with `type`, `$ref`, `enum` ..."""
     telling = {"type", "$ref", "enum", "const", "anyOf", "oneOf", "allOf", "properties", "items", "description"}
+    if not all(isinstance(value, Mapping | bool) for value in schemas.values()):
+        return False
     return all(isinstance(value, bool) or telling & set(value) or not value for value in schemas.values())
 
 
@@ -128,7 +131,7 @@ def _field(value: Any, path: Tokens, problems: list[SchemaProblem]) -> dict[str,
     if value is None:
         value = "null"
     if not isinstance(value, str):
-        hint = "several values are spelled `enum[a, b]`" if isinstance(value, list) else "write a type, such as `string`"
+        hint = "several values are spelled `enum[a, b]`" if isinstance(value, list) else "write a type, as `string`"
         problems.append(SchemaProblem(f"{_shown(value)} is not a type", pointer(path), hint))
         return {}
     try:
@@ -202,7 +205,8 @@ class _Reader:
         """A scalar type with its range and pattern."""
         schema: dict[str, Any] = {"type": word}
         if word in ("integer", "number"):
-            schema |= self.bounds(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), whole=word == "integer")
+            names = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+            schema |= self.bounds(names, whole=word == "integer")
         if word == "string":
             schema |= self.bounds(("minLength", "maxLength"), whole=True)
             if found := self.take("regex"):
@@ -243,7 +247,7 @@ class _Reader:
         return {"type": "string", "enum": values} if all(isinstance(v, str) for v in values) else {"enum": values}
 
     def bounds(self, names: tuple[str, ...], *, whole: bool) -> dict[str, Any]:
-        """The keywords of a RANGE, if one follows; `names`: lowest, highest, and the exclusive ones if there are any."""
+        """The keywords of a RANGE, if one follows; `names`: lowest, highest, and the exclusive ones if any."""
         found: dict[str, Any] = {}
         while token := self.take("range") or self.take("compare"):
             if token["compare"]:

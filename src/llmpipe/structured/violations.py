@@ -96,11 +96,16 @@ def _bound(verb: str, wanted: str) -> Callable[[Any, str], tuple[str, str]]:
 
 def _count(unit: str, direction: str) -> Callable[[Any, str], tuple[str, str]]:
     def words(error: Any, found: str) -> tuple[str, str]:
-        wanted = f"at {direction} {error.validator_value} {unit}{'' if error.validator_value == 1 else 's'}"
-        wanted = wanted.replace("propertys", "properties")
-        return f"{found} has {len(error.instance)} {unit}s, {wanted} are wanted".replace("propertys", "properties"), wanted
+        wanted = f"at {direction} {_units(error.validator_value, unit)}"
+        return f"{found} has {_units(len(error.instance), unit)}, {wanted} wanted", wanted
 
     return words
+
+
+def _units(number: int, unit: str) -> str:
+    return (
+        f"{number} {unit}" if number == 1 else f"{number} {unit.removesuffix('y')}{'ies' if unit[-1] == 'y' else 's'}"
+    )
 
 
 def _type(error: Any, found: str) -> tuple[str, str]:
