@@ -94,6 +94,7 @@ def _text(entry: Entry) -> list[str]:
 
 def every_entry() -> dict[str, Entry]:
     """All codes in order: the classes of errors, and the problems of files."""
+    import llmpipe.engine.run  # noqa: F401 - defines the classes of a run
     from llmpipe.cli.codes import TEXTS
     from llmpipe.errors import every_class
 

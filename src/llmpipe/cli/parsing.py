@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class UsageError(Exception):
@@ -61,7 +64,7 @@ class CommandParser(argparse.ArgumentParser):
         words = message.replace("the following arguments are required:", "missing:").replace("argument ", "", 1)
         raise UsageError(words, usage=self._usage_line())
 
-    def print_help(self, file: IO[str] | None = None) -> None:
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Called by argparse for --help."""
         raise HelpShown(self.format_help().rstrip("\n"))
 

@@ -44,7 +44,7 @@ def main(words: Sequence[str], console: Console) -> int:
             "base_url": row.base_url,
             "key_variables": list(row.key_vars),
             "key": "set"
-            if any(environment.get(v) for v in row.key_vars)
+            if any(environment.has(v) for v in row.key_vars)
             else "not set"
             if row.needs_key
             else "not needed",

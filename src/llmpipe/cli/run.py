@@ -37,7 +37,8 @@ FLAGS: tuple[Flag, ...] = (
         "help": "go on with an unfinished run (default: the last); auto: go on, or start a run that carries over "
                 "what has not changed"}),
     Flag("going on", ("--accept-changes",), {"action": "store_true",
-        "help": "with --resume: go on although the pipeline has changed; the steps concerned are redone"}),
+        "help": "with --resume or --retry-failed: go on although the pipeline "
+                "has changed; the steps concerned are redone"}),
     Flag("going on", ("--retry-failed",), {"metavar": "RUN", "nargs": "?", "const": "last",
         "help": "run the failed items of a run again, in place (default: the last run)"}),
     Flag("answers", ("--no-cache",), {"action": "store_true", "help": "neither read nor write cached answers"}),
@@ -136,8 +137,8 @@ def _understood(words: Sequence[str]) -> argparse.Namespace:
             raise UsageError(f"{_flag(one)} and {_flag(other)} exclude each other")
     if args.base and not (args.only or args.from_step):
         raise UsageError("--base needs --only STEP or --from STEP")
-    if args.accept_changes and not args.resume:
-        raise UsageError("--accept-changes needs --resume")
+    if args.accept_changes and not (args.resume or args.retry_failed):
+        raise UsageError("--accept-changes needs --resume or --retry-failed")
     return args
 
 

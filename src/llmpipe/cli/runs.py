@@ -108,7 +108,7 @@ def _list(words: Sequence[str], console: Console) -> int:
     found = all_runs(output, pipeline_name(args.pipeline))
     shown = found if args.all else found[: args.limit]
     if args.json:
-        console.json(shown)
+        console.json([_document(info) for info in shown])
         return 0
     if not found:
         console.err(f"there are no runs in {output}" + (f" of {args.pipeline}" if args.pipeline else ""))
@@ -117,6 +117,12 @@ def _list(words: Sequence[str], console: Console) -> int:
     if len(shown) < len(found):
         console.err(f"and {len(found) - len(shown)} older; --all lists them")
     return 0
+
+
+def _document(info: RunInfo) -> dict[str, object]:
+    from dataclasses import fields
+
+    return {field.name: getattr(info, field.name) for field in fields(info) if field.name != "fingerprint"}
 
 
 def _table(runs: Sequence[RunInfo]) -> list[str]:

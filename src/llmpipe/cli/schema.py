@@ -27,8 +27,8 @@ def parser() -> CommandParser:
     made = CommandParser(
         "schema",
         arguments="[expand FILE|-]",
-        summary="Print the JSON Schema of pipeline files. `llmpipe schema expand FILE` prints the JSON Schema\n"
-        "that a short schema ({category: enum[bug, idea], note?: string}) stands for.",
+        summary="Print the JSON Schema of pipeline files. `llmpipe schema expand FILE` prints\n"
+        "the JSON Schema that a short schema stands for, as in\n{category: enum[bug, idea], note?: string}.",
         epilog=EPILOG,
     )
     made.add_argument("action", nargs="?", choices=("expand",), help="what to do instead of printing the schema")

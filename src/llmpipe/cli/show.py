@@ -63,9 +63,11 @@ def main(words: Sequence[str], console: Console) -> int:
 
 
 def _run(info: RunInfo, args: argparse.Namespace, console: Console) -> int:
-    from llmpipe.report.overview import overview, run_document
+    from llmpipe.engine.files import read_json
+    from llmpipe.engine.runs import RUN_FILE
+    from llmpipe.report.overview import overview
 
-    document = run_document(info)
+    document = read_json(info.folder / RUN_FILE) or {}
     if args.json:
         console.json(document)
     else:
@@ -80,6 +82,9 @@ def _step(info: RunInfo, args: argparse.Namespace, console: Console) -> int:
     from llmpipe.engine.story import step_items
     from llmpipe.report.overview import item_line
 
+    if args.status is None and _single(info, args.step):
+        args.key = ""
+        return _item(info, args, console)
     items = step_items(info, args.step, status=args.status, limit=None if args.all else args.limit + 1)
     shown = items if args.all else itertools.islice(items, args.limit)
     number = 0
@@ -91,6 +96,13 @@ def _step(info: RunInfo, args: argparse.Namespace, console: Console) -> int:
     if not number:
         console.err(f"no {args.status or ''} items in step {args.step}".replace("  ", " "))
     return 0
+
+
+def _single(info: RunInfo, step: str) -> bool:
+    """True for a step that runs once: its only item has no key, so the step's name is enough."""
+    from llmpipe.engine.story import step_items
+
+    return [row.key for row in step_items(info, step, limit=2)] == [""]
 
 
 def _item(info: RunInfo, args: argparse.Namespace, console: Console) -> int:

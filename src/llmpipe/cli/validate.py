@@ -93,5 +93,5 @@ def _good(pipeline: Pipeline, args: argparse.Namespace) -> list[str]:
 
     lines = [headline(pipeline)]
     if args.verbose:
-        lines += facts(pipeline, environment_of(pipeline).get)
+        lines += facts(pipeline, environment_of(pipeline).origin)
     return lines

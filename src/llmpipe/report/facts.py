@@ -11,7 +11,7 @@ from llmpipe.providers.table import Target, resolve
 from llmpipe.report.figures import bytes_text, count, lasted, money, plural, said
 from llmpipe.types import Model
 
-Variable = Callable[[str], str | None]
+Origin = Callable[[str], str]  # of a key variable: "environment", ".env" or ""
 
 
 def headline(pipeline: Pipeline) -> str:
@@ -27,7 +27,7 @@ def _shown(pipeline: Pipeline) -> str:
         return str(pipeline.path)
 
 
-def facts(pipeline: Pipeline, variable: Variable) -> list[str]:
+def facts(pipeline: Pipeline, origin: Origin) -> list[str]:
     """The resolved facts, two columns in from the left."""
     lines = [f"name       {said(pipeline.name)}", f"project    {said(pipeline.root)}"]
     lines += [f"var        {said(name)} = {said(value, 60)}" for name, value in sorted(pipeline.vars.items())]
@@ -37,7 +37,7 @@ def facts(pipeline: Pipeline, variable: Variable) -> list[str]:
         lines.append(f"dataset    {said(dataset.name)}: {dataset.format}, {files}, {key}")
     used = [name for step in pipeline.steps for name in _models_of(step, pipeline)]
     for name in dict.fromkeys(used):
-        lines += _model(pipeline.models[name], variable)
+        lines += _model(pipeline.models[name], origin)
     for step in (pipeline.step(id) for id in pipeline.order):
         lines += _step(step, pipeline)
     lines += _budget(pipeline)
@@ -56,13 +56,13 @@ def _fallback(step: Step, model: Model) -> tuple[str, ...]:
     return model.fallback if step.fallback is None else step.fallback
 
 
-def _model(model: Model, variable: Variable) -> Iterator[str]:
+def _model(model: Model, origin: Origin) -> Iterator[str]:
     try:
         target = resolve(model)
     except ValueError as error:
         yield f"model      {said(model.name)}: {said(error)}"
         return
-    yield f"model      {said(model.name)}: {said(model.label)}, {_sends(model, target)}, {_key(target, variable)}"
+    yield f"model      {said(model.name)}: {said(model.label)}, {_sends(model, target)}, {_key(target, origin)}"
     limits = model.limits
     dials = [f"concurrency {limits.concurrency if limits.concurrency is not None else 'auto'}"]
     dials += [f"{n} {count(v) if v else 'off'}" for n, v in (("rpm", limits.rpm), ("tpm", limits.tpm)) if v is not None]
@@ -78,11 +78,13 @@ def _sends(model: Model, target: Target) -> str:
     return f"sends data to {said(target.origin)} ({source})"
 
 
-def _key(target: Target, variable: Variable) -> str:
+def _key(target: Target, origin: Origin) -> str:
     if not target.api_key_envs:
         return "no key"
     named = " or ".join(target.api_key_envs)
-    return f"key in {named} ({'set' if any(variable(n) for n in target.api_key_envs) else 'not set'})"
+    found = next((place for place in map(origin, target.api_key_envs) if place), "")
+    where = {"environment": "set in the environment", "": "not set"}.get(found, f"set in {found}")
+    return f"key in {named} ({where})"
 
 
 def _step(step: Step, pipeline: Pipeline) -> Iterator[str]:

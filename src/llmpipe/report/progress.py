@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -120,7 +119,7 @@ class Shown:
         self._snapshot: Snapshot | None = None
         self._notes: deque[str] = deque(maxlen=MOST_NOTES)
         self._wake = threading.Event()
-        self._closed = False
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="llmpipe-progress", daemon=True)
         self._thread.start()
 
@@ -136,24 +135,24 @@ class Shown:
 
     def close(self) -> None:
         """End the thread; waits a second at most, for a terminal that takes nothing more."""
-        self._closed = True
+        self._ended.set()
         self._wake.set()
         self._thread.join(1.0)
 
     def _work(self) -> None:
         try:
-            while not self._closed:
+            while not self._ended.is_set():
                 self._wake.wait()
                 self._wake.clear()
                 self._show()
-                time.sleep(0 if self._closed else self._pause_s)
+                self._ended.wait(self._pause_s)
             last = "".join(f"{said(note, 1000)}\n" for note in self._taken())
             self._write(self._painter.erase() + last)
         except (OSError, ValueError):
-            self._closed = True  # nobody looks any more: a closed terminal must not end the run
+            self._ended.set()  # nobody looks any more: a closed terminal must not end the run
 
     def _show(self) -> None:
-        if self._closed:
+        if self._ended.is_set():
             return
         notes = self._taken()
         if self._snapshot is None:

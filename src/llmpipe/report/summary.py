@@ -241,7 +241,7 @@ def _causes(report: RunReport, look: Look, *, room: int = 2 * MOST_CAUSES + 2) -
         )
     if shown:
         first = shown[0]
-        lines += _labelled("look", f"{look.show} {_word(report.run_id)} {_word(first.step)} {_word(first.example_key)}")
+        lines += _labelled("look", item_command(look.show, report.run_id, first.step, first.example_key))
     return lines
 
 
@@ -249,8 +249,13 @@ def _cause(cause: Cause) -> str:
     return f"{count(cause.count)} x {said(cause.code)} {said(cause.title, 60)} ({said(cause.step, 24)})"
 
 
-def _word(text: str) -> str:
-    return shlex.quote(said(text, 200))
+def item_command(show: str, run: str, step: str, key: str) -> str:
+    """The command that tells an item's story; the list of failures where the key cannot be typed."""
+    words = [show, shlex.quote(said(run)), shlex.quote(said(step))]
+    if not key:
+        return " ".join(words)
+    typed = said(key, 100) == key and not key.startswith("-")
+    return " ".join([*words, shlex.quote(key) if typed else "--status failed"])
 
 
 def _remarks(report: RunReport, look: Look) -> list[str]:
