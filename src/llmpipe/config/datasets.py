@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 from pathlib import Path
-from typing import Any
 
 from llmpipe.config.fields import Fields, items
 from llmpipe.config.loading import Loading
@@ -50,7 +49,8 @@ def _read(name: str, node: Node, loading: Loading) -> Dataset | None:
     try:
         codecs.lookup(str(encoding))
     except (LookupError, ValueError):
-        loading.problems.add("C204", f"there is no encoding '{encoding}'", fields.get("encoding") or node, note="for example utf-8, latin-1, cp1252")
+        note = "for example utf-8, latin-1, cp1252"
+        loading.problems.add("C204", f"there is no encoding '{encoding}'", fields.get("encoding") or node, note=note)
         return None
     stdin = any(entry.value == "-" for entry in entries)
     paths = () if stdin else _paths(entries, loading)
@@ -69,11 +69,17 @@ def _paths(entries: list[Node], loading: Loading) -> tuple[Path, ...] | None:
     found: list[Path] = []
     complete = True
     for entry in entries:
-        text = loading.fill(entry)
-        paths = None if text is None else loading.refused(entry, lambda t=text, e=entry: loading.fence.files(loading.folder(e), t))
+        paths = _found(entry, loading)
         complete = complete and paths is not None
         found += paths or ()
     return tuple(dict.fromkeys(found)) if complete else None
+
+
+def _found(entry: Node, loading: Loading) -> tuple[Path, ...] | None:
+    text = loading.fill(entry)
+    if text is None:
+        return None
+    return loading.refused(entry, lambda: loading.fence.files(loading.folder(entry), text))
 
 
 def _format(paths: tuple[Path, ...], node: Node, loading: Loading) -> str | None:
@@ -100,9 +106,11 @@ def row_shape(dataset: Dataset, node: Node | None, loading: Loading) -> Shape:
     from llmpipe.errors import DataError
 
     try:
-        columns: Any = peek_columns(dataset)
+        columns = peek_columns(dataset)
     except DataError as error:
-        loading.problems.add(getattr(error, "row_code", "D300"), f"dataset '{dataset.name}': {error.message}", node or dataset.place, note=f"in {error.file}" + (f", line {error.line}" if error.line else ""))
+        at = f"in {error.file}{f', line {error.line}' if error.line else ''}"
+        message = f"dataset '{dataset.name}': {error.message}"
+        loading.problems.add(error.row_code, message, node or dataset.place, note=at)
         return ANY
     if not columns:
         return ANY

@@ -1,7 +1,7 @@
 """The environment: the one reader of os.environ, with a project's `.env` below it.
 
-Only names that a pipeline declares as key variables are handed out as secrets, and whatever was handed out is known to
-the redactor. A `.env` comes with a checked-out project, so it may give keys but never say where they are sent (facts D9).
+Whatever was handed out as a secret is known to the redactor. A `.env` comes with a checked-out project, so it may give
+keys but never say where they are sent (facts D9).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from llmpipe.errors import ConfigError, Place, Problem
 
 _LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*?)\s*\Z", re.DOTALL)
 _FORBIDDEN = re.compile(
-    r"(?i)(?:^|_)(?:BASE_URL|API_BASE|ENDPOINT|HOST|PROXY|CUSTOM_HEADERS)$|^(?:SSL_|REQUESTS_|CURL_)|^(?:PATH|PYTHON\w*|LD_\w+|LLMPIPE_\w+)$"
+    r"(?i)(?:^|_)(?:BASE_URL|API_BASE|URL|ENDPOINT|HOST|PROXY|CUSTOM_HEADERS)$"
+    r"|^(?:SSL_|REQUESTS_|CURL_)|^(?:PATH|PYTHON\w*|LD_\w+|LLMPIPE_\w+)$"
 )
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 _MAX_BYTES = 64 * 1024
@@ -37,8 +38,8 @@ class Environment:
         return cls(os.environ, read_dotenv(project_root / ".env") if project_root is not None else None)
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """A setting that is no secret; an empty value counts as none. `.env` is not asked: it gives keys only."""
-        return self._variables.get(name) or default
+        """A setting; an empty value counts as none. The process wins over `.env`, which holds no addresses or proxies."""
+        return self._variables.get(name) or self._dotenv.get(name) or default
 
     def secret(self, name: str) -> str | None:
         """A key, remembered for the redactor; blank counts as missing. The process wins over `.env`."""
@@ -70,6 +71,11 @@ class Environment:
 
     def __repr__(self) -> str:
         return f"Environment({len(self._variables)} variables, {len(self._dotenv)} in .env)"
+
+
+def variable(name: str) -> str | None:
+    """A variable of the process, for clients that no project's environment belongs to; None if it is not set."""
+    return os.environ.get(name)
 
 
 def read_dotenv(path: Path) -> dict[str, str]:

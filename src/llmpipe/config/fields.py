@@ -26,7 +26,8 @@ class Fields:
         if key not in self._known:
             raise KeyError(f"the schema knows no key {key!r} in {self.name}")
         taken.add((self.name, key))
-        return self.node.value.get(key) if self.node is not None and self.node.kind == "map" else None
+        found: Node | None = self.node.value.get(key) if self.node is not None and self.node.kind == "map" else None
+        return None if found is None or found.is_spoilt else found
 
     def read(self, key: str, convert: Callable[[Node], T], default: D) -> T | D:
         """The value of a key, converted; a value that cannot be converted is a problem at its place."""
@@ -64,7 +65,7 @@ def items(node: Node | None) -> list[Node]:
     """A list, or a single value as a list of one."""
     if node is None:
         return []
-    return list(node.value) if node.kind == "list" else [node]
+    return [entry for entry in node.value if not entry.is_spoilt] if node.kind == "list" else [node]
 
 
 def names(node: Node) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What a run's results depend on, as digests: the step graph, templates, schemas, vars and models; never policy.
 
-A budget, a retry, a timeout, a limit, the cache, `on_error`, `min_success` or an output may change between a run and its
-resumption; what is in here may not, unless the steps concerned are redone.
+A budget, a retry, a timeout, a limit, the cache, `on_error`, `min_success` or an output may change between a run and
+its resumption; what is in here may not, unless the steps concerned are redone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Fingerprint:
 
 def fingerprint(pipeline: Pipeline) -> Fingerprint:
     """The fingerprint of a pipeline."""
-    parts = {step.id: {name: _digest(value) for name, value in _parts(step, pipeline).items()} for step in pipeline.steps}
+    parts = {
+        step.id: {name: _digest(value) for name, value in _parts(step, pipeline).items()} for step in pipeline.steps
+    }
     steps = {id: _digest(part) for id, part in parts.items()}
     return Fingerprint(_digest([VERSION, pipeline.name, steps]), steps, parts)
 

@@ -59,7 +59,11 @@ def _with_section(
     root: Node, section: str, added: Node, seen: dict[tuple[str, str], Path], path: Path, loading: Loading
 ) -> Node:
     own: Node | None = root.value.get(section)
-    merged = replace(own, value=dict(own.value), keys=dict(own.keys)) if own is not None else replace(added, value={}, keys={})
+    merged = (
+        replace(own, value=dict(own.value), keys=dict(own.keys))
+        if own is not None
+        else replace(added, value={}, keys={})
+    )
     for key, value in added.value.items():
         first = seen.get((section, key))
         if own is not None and key in own.value:
@@ -68,7 +72,9 @@ def _with_section(
             merged.value[key] = _under(merged.value[key], value)
         elif first is not None:
             note = f"'{first.name}' declares it too; say here which one is meant"
-            loading.problems.add("C223", f"'{key}' under '{section}' comes from two included files", added.keys[key], note=note)
+            loading.problems.add(
+                "C223", f"'{key}' under '{section}' comes from two included files", added.keys[key], note=note
+            )
         else:
             merged.value[key] = value
             merged.keys[key] = added.keys[key]
@@ -112,9 +118,17 @@ def _override(node: Node, path: list[str], value: Node, place: Place, loading: L
         return _put(node, key, value, value)
     if old is None and depth == 1:
         hint = did_you_mean(key, node.value)
-        loading.problems.add("C224", f"there is no '{key}' to set something in", place, hint=hint, note=f"there are: {listed(node.value)}")
+        loading.problems.add(
+            "C224",
+            f"there is no '{key}' to set something in",
+            place,
+            hint=hint,
+            note=f"there are: {listed(node.value)}",
+        )
         return None
-    child = _override(old if old is not None else Node("map", {}, value.source, 0, 1), rest, value, place, loading, depth + 1)
+    child = _override(
+        old if old is not None else Node("map", {}, value.source, 0, 1), rest, value, place, loading, depth + 1
+    )
     return _put(node, key, child, value) if child is not None else None
 
 
@@ -122,7 +136,9 @@ def _override_step(node: Node, key: str, rest: list[str], value: Node, place: Pl
     ids = [str(n.value["id"].value) if n.kind == "map" and "id" in n.value else "" for n in node.value]
     if key not in ids or not rest:
         hint = did_you_mean(key, ids)
-        loading.problems.add("C224", f"there is no step '{key}' to set something in", place, hint=hint, note=f"steps: {listed(ids)}")
+        loading.problems.add(
+            "C224", f"there is no step '{key}' to set something in", place, hint=hint, note=f"steps: {listed(ids)}"
+        )
         return None
     at = ids.index(key)
     child = _override(node.value[at], rest, value, place, loading, 2)

@@ -1,6 +1,6 @@
 """A pipeline file in, a Pipeline out: read, checked against the schema, resolved; every problem told at once.
 
-    bytes ─source─▶ nodes ─include, --set─▶ nodes ─structure─▶ vars, datasets, models, steps ─references─▶ Pipeline
+bytes ─source─▶ nodes ─include, --set─▶ nodes ─structure─▶ vars, datasets, models, steps ─references─▶ Pipeline
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def load_pipeline(
 
 
 def _document(path: Path, overrides: Mapping[str, str], loading: Loading) -> Node:
-    """The whole document, of the right shape. Raises ConfigError."""
+    """The whole document; what has not the right shape in it is spoilt. Raises ConfigError if it is no mapping."""
     document, problems = parse(loading.read(path))
     loading.problems.extend(problems)
     if document is None:
@@ -89,7 +89,8 @@ def _document(path: Path, overrides: Mapping[str, str], loading: Loading) -> Nod
         document = apply_overrides(document, overrides, loading)
     check_shape(document, loading.problems)
     refuse_secrets(document, loading.problems)
-    loading.problems.check()
+    if document.kind != "map":
+        loading.problems.check()
     return document
 
 
@@ -177,7 +178,9 @@ def _check_stdin(datasets: Mapping[str, Dataset], loading: Loading, stdin_allowe
     for dataset in readers[1:]:
         loading.problems.add("D304", f"'{readers[0].name}' and '{dataset.name}' both read stdin", dataset.place)
     if readers and not stdin_allowed:
-        loading.problems.add("D304", f"dataset '{readers[0].name}' reads stdin, which is not available here", readers[0].place)
+        loading.problems.add(
+            "D304", f"dataset '{readers[0].name}' reads stdin, which is not available here", readers[0].place
+        )
 
 
 def _warn_unused(fields: Fields, scopes: Scopes, loading: Loading) -> None:
@@ -187,4 +190,3 @@ def _warn_unused(fields: Fields, scopes: Scopes, loading: Loading) -> None:
     for name, node in fields.each("datasets"):
         if name not in used and section is not None and node.source is section.source:
             loading.problems.warn("C230", f"no step runs over dataset '{name}'", section.key_place(name))
-

@@ -6,15 +6,18 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node, SourceText
 from llmpipe.config.paths import Fence, PathRefused, display
 from llmpipe.config.pipeline import SourceFile
 from llmpipe.config.problems import Problems
 from llmpipe.config.source import MAX_BYTES, read_text
-from llmpipe.config.templates import Expression, Template, compile_expression, compile_template
+from llmpipe.config.templates import Expression, Read, Template, compile_expression, compile_template
 from llmpipe.errors import ConfigError, ItemError, Place
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -56,7 +59,7 @@ class Loading:
             return None
         return self.refused(node, lambda: self.fence.file(self.folder(node), text))
 
-    def refused(self, node: Node, find: Callable[[], Any]) -> Any:
+    def refused(self, node: Node, find: Callable[[], T]) -> T | None:
         """What `find` returns; None, and a problem at the node, where it raises PathRefused."""
         try:
             return find()
@@ -75,8 +78,9 @@ class Loading:
             return None
         alien = [read for read in template.reads if read.path[0] != "vars"]
         for read in alien:
-            self.problems.add("C210", f"'{'.'.join(read.path)}' is not known here", read.place, note="only vars may be used here")
-        unknown = [read for read in template.reads if read.path[0] == "vars" and (len(read.path) < 2 or read.path[1] not in self.vars)]
+            note = "only vars may be used here"
+            self.problems.add("C210", f"'{'.'.join(read.path)}' is not known here", read.place, note=note)
+        unknown = [read for read in template.reads if _is_unknown(read, self.vars)]
         if alien or unknown:
             self.unknown_vars(unknown)
             return None
@@ -86,10 +90,8 @@ class Loading:
             self.problems.add("C210", str(error), node)
             return None
 
-    def unknown_vars(self, reads: list[Any]) -> None:
+    def unknown_vars(self, reads: list[Read]) -> None:
         """Note the vars that a template reads and nobody declares."""
-        from llmpipe.config.near import did_you_mean, listed
-
         for read in reads:
             if len(read.path) < 2:
                 continue
@@ -97,7 +99,7 @@ class Loading:
             note = f"vars: {listed(self.vars)}"
             self.problems.add("C214", f"there is no var '{read.path[1]}'", read.place, hint=hint, note=note)
 
-    def template(self, node: Node, *, where: str = "") -> Template | None:
+    def template(self, node: Node) -> Template | None:
         """The text of a node, compiled; None, and problems, if it is no template."""
         return self._compiled(lambda: compile_template(node.value, place=node.place, locate=_locate(node)))
 
@@ -105,7 +107,7 @@ class Loading:
         """The text of a node as an expression; None, and problems, if it is none."""
         return self._compiled(lambda: compile_expression(node.value, place=node.place, locate=_locate(node)))
 
-    def _compiled(self, compile: Callable[[], Any]) -> Any:
+    def _compiled(self, compile: Callable[[], T]) -> T | None:
         try:
             return compile()
         except ConfigError as error:
@@ -113,5 +115,12 @@ class Loading:
             return None
 
 
+def _is_unknown(read: Read, vars: Mapping[str, Any]) -> bool:
+    return read.path[0] == "vars" and len(read.path) > 1 and read.path[1] not in vars
+
+
 def _locate(node: Node) -> Callable[[int, int], Place]:
-    return node.locate_offset
+    def place(line: int, column: int) -> Place:
+        return node.locate(line, column)
+
+    return place

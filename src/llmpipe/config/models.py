@@ -66,7 +66,8 @@ def _key_variable(fields: Fields, loading: Loading) -> str | None:
     words = set(name.upper().split("_"))
     if not words & {"KEY", "TOKEN", "APIKEY"} or words & {"SECRET", "PASSWORD", "PASSWD", "AWS", "SSH"}:
         note = "only variables named like keys (..._API_KEY, ..._KEY, ..._TOKEN) are ever sent to a provider"
-        loading.problems.add("P454", f"'{name}' does not look like the name of a variable with an API key", node, note=note)
+        message = f"'{name}' does not look like the name of a variable with an API key"
+        loading.problems.add("P454", message, node, note=note)
     return name
 
 
@@ -139,7 +140,8 @@ def _check_params(model: Model, fields: Fields, loading: Loading, table: Any) ->
         return
     for name in table.unsupported_parameters(model):
         message = f"'{model.provider}' takes no '{name}'"
-        loading.problems.add("P458", message, node.key_place(name), note="remove it, or send it as the provider spells it under `extra`")
+        note = "remove it, or send it as the provider spells it under `extra`"
+        loading.problems.add("P458", message, node.key_place(name), note=note)
     check_echo_params(model.params, node, table.PROVIDERS[model.provider].wire, loading)
 
 

@@ -17,6 +17,7 @@ _BREAK = re.compile(r"\r\n|\n|\r")
 _ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|\r\n|.)", re.DOTALL)
 _ESCAPED_BLANK = frozenset("tnvfre NLP_\n\r\t0ab")  # escapes that stand for white space or a control character
 
+SPOILT = "spoilt"
 KIND_NAMES: dict[str, str] = {
     "map": "a mapping",
     "list": "a list",
@@ -84,6 +85,15 @@ class Node:
         if self.kind == "list":
             return [node.plain() for node in self.value]
         return self.value
+
+    def spoil(self) -> None:
+        """Mark a value as unusable: whoever reads it later takes it for left out, so that one mistake is told once."""
+        self.kind, self.value, self.style = "null", None, SPOILT
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether the value was found unusable."""
+        return self.style == SPOILT
 
     def walk(self) -> Iterator[Node]:
         """This node, its keys and everything below, in the order of the file."""

@@ -26,7 +26,7 @@ def sort_steps(steps: Mapping[str, Step], scopes: Scopes, problems: Problems) ->
 def _uses(step: Step, scopes: Scopes) -> dict[str, Place]:
     """The steps that come before `step` → where it says so."""
     found = {source: step.place for source in scopes.sources(step.scope) if source != step.id}
-    found |= {need: step.place for need in step.needs}
+    found |= dict.fromkeys(step.needs, step.place)
     return found | {ref.step: ref.place for ref in step.refs}
 
 

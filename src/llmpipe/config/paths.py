@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _MAGIC = frozenset("*?[")
+_FIXED_PART = re.compile(r"(?:[^*?\[/]*/)*")  # the folders of a glob before the first that has to be looked for
 
 
 def project_root(path: Path) -> Path:
@@ -68,10 +70,10 @@ class Fence:
         if not _MAGIC & set(pattern):
             return (self.file(folder, pattern),)
         _refuse_odd(pattern)
-        base = os.path.normpath(folder / pattern.split("*")[0].split("?")[0].split("[")[0].rpartition("/")[0])
-        if not self.holds(Path(base)):
+        fixed = _FIXED_PART.match(pattern)
+        if not self.holds(folder / (fixed[0] if fixed is not None else "")):
             raise _outside(pattern)
-        found = glob.glob(str(Path(glob.escape(str(folder))) / pattern), recursive=True)
+        found = glob.glob(str(Path(glob.escape(str(folder))) / pattern), recursive=True)  # noqa: PTH207 - takes ".."
         paths = {Path(os.path.realpath(name)) for name in found if Path(name).is_file()}
         for path in paths:
             if not self.holds(path):
@@ -96,7 +98,7 @@ def inside(root: Path, text: str) -> Path:
     _refuse_odd(text)
     path = Path(os.path.realpath(root / text))
     if not path.is_relative_to(root) or path == root:
-        raise PathRefused(f"'{text}' lies outside of the project", note=f"the project root is {display(root)}")
+        raise PathRefused(f"'{text}' lies outside of the project", note=f"the project root is {root}")
     return path
 
 

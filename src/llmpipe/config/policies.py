@@ -93,14 +93,16 @@ class Policies:
     """The keys that may stand in a step and in `defaults` alike."""
 
     def __init__(self, fields: Fields, base: Policies | None = None) -> None:
-        self.timeout = read_timeout(fields.sub("timeout", "timeout"), base.timeout if base else Timeout())
-        self.retry = read_retry(fields.sub("retry", "retry"), base.retry if base else Retry())
-        self.cache = read_cache(fields, base.cache if base else CachePolicy())
+        self.timeout: Timeout = read_timeout(fields.sub("timeout", "timeout"), base.timeout if base else Timeout())
+        self.retry: Retry = read_retry(fields.sub("retry", "retry"), base.retry if base else Retry())
+        self.cache: CachePolicy = read_cache(fields, base.cache if base else CachePolicy())
         self.models: tuple[str, ...] = fields.read("model", names, base.models if base else ())
         self.fallback: tuple[str, ...] | None = fields.read("fallback", names, base.fallback if base else None)
         self.max_reasks: int = fields.read("max_reasks", _int, base.max_reasks if base else 1)
         self.on_error: Any = fields.read("on_error", plain, base.on_error if base else None)
-        self.min_success: MinSuccess = fields.read("min_success", min_success, base.min_success if base else MinSuccess())
+        self.min_success: MinSuccess = fields.read(
+            "min_success", min_success, base.min_success if base else MinSuccess()
+        )
         self.max_prompt: int = fields.read("max_prompt", whole, base.max_prompt if base else 1024 * 1024)
         self.allow_skipped: bool = fields.read("allow_skipped", plain, base.allow_skipped if base else False)
 

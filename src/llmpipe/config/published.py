@@ -14,7 +14,17 @@ from llmpipe.config.references import Reader, References
 from llmpipe.config.scopes import Scopes
 from llmpipe.config.templates import Expression
 
-_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".md": "text", ".txt": "text", ".html": "text", ".rst": "text"}
+_FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".md": "text",
+    ".txt": "text",
+    ".html": "text",
+    ".rst": "text",
+}
 _OURS = (".gitignore", ".cache")
 
 
@@ -49,7 +59,9 @@ def _read(node: Node, scopes: Scopes, references: References, loading: Loading) 
         loading.problems.add("O522", f"cannot tell the format of '{path.name}' by its name", path_node, note=note)
         return None
     if format == "text" and columns is not None:
-        loading.problems.add("O522", "a text has no columns", node.key_place("columns"), note="set `format: csv`, or remove `columns`")
+        loading.problems.add(
+            "O522", "a text has no columns", node.key_place("columns"), note="set `format: csv`, or remove `columns`"
+        )
     expressions = _columns(columns, step, scopes, references, loading)
     return Published(step, path, format, expressions, node.place)  # type: ignore[arg-type]
 

@@ -19,7 +19,9 @@ from llmpipe.config.templates import Expression, Read, Template
 from llmpipe.errors import Place
 
 _LIST_FIELDS = ("failed", "skipped")
-_PIECE = record(("text", "start", "end", "index", "number"), sure=False)
+_NOTHING = record((), sure=True)
+_GROUP = record(("key", "number", "rows"), sure=True)
+_PIECE = record(("text", "start", "end", "number"), sure=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,9 @@ class Reader:
 class References:
     """Follows the reads of a pipeline's templates; knows the shapes of rows, outputs and vars."""
 
-    def __init__(self, scopes: Scopes, loading: Loading, rows: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
+    def __init__(
+        self, scopes: Scopes, loading: Loading, rows: Mapping[str, Shape], outputs: Mapping[str, Shape]
+    ) -> None:
         self._scopes, self._loading, self._rows, self._outputs = scopes, loading, rows, outputs
         self._items: dict[str, Shape] = {}
 
@@ -65,23 +69,15 @@ class References:
         return self._items[scope]
 
     def _item(self, scope: Scope) -> Shape:
-        if scope.kind == "dataset":
-            return self._rows.get(scope.dataset or "", ANY)
-        if scope.kind == "values":
-            if not scope.path:
-                return ANY
-            values: object = dict(self._loading.vars)
-            for part in scope.path:
-                values = values.get(part) if isinstance(values, Mapping) else None
-            return of_value(values).element or ANY
-        if scope.kind == "fanout":
-            found = self._at(self.output_of(scope.step or ""), scope.path)
-            return found.element or ANY if found is not None else ANY
         if scope.kind in ("samples", "models"):
             return self.item_of(scope.parent or ROOT_SCOPE)
-        if scope.kind == "group":
-            return record(("key", "number", "rows"), sure=True)
-        return _PIECE if scope.kind == "split" else record((), sure=True)
+        rows = self._rows.get(scope.dataset or "", ANY)
+        known = {"dataset": rows, "group": _GROUP, "split": _PIECE, "root": _NOTHING}
+        if scope.kind in known:
+            return known[scope.kind]
+        whole = self.output_of(scope.step or "") if scope.kind == "fanout" else of_value(dict(self._loading.vars))
+        found = self._at(whole, scope.path)
+        return found.element or ANY if found is not None else ANY
 
     @staticmethod
     def _at(shape: Shape, path: Iterable[str]) -> Shape | None:
@@ -96,7 +92,9 @@ class References:
         shape = self.output_of(scope.step or "")
         for i, part in enumerate(scope.path):
             step = ".".join((scope.step or "", *scope.path[:i]))
-            if shape.sort in ("scalar", "list") or (shape.sort == "object" and shape.sure and part not in shape.names()):
+            if shape.sort in ("scalar", "list") or (
+                shape.sort == "object" and shape.sure and part not in shape.names()
+            ):
                 sort = "a list itself" if shape.sort == "list" else "plain text" if shape.sort == "scalar" else ""
                 said = f"the output of '{step}' is {sort}" if sort else f"the output of '{step}' has no '{part}'"
                 note = f"its schema has: {listed(shape.names())}" if shape.names() else ""
@@ -150,7 +148,15 @@ class References:
         if item.names():
             notes.append(f"{item.what or 'item'}: {listed(item.names())}")
         notes = notes or [f"known here: {listed([*known, 'steps'])}"]
-        self._report("C210", f"'{name}' is not defined in {reader.what}", read, reader, width=len(name), hint=hint, note="; ".join(notes))
+        self._report(
+            "C210",
+            f"'{name}' is not defined in {reader.what}",
+            read,
+            reader,
+            width=len(name),
+            hint=hint,
+            note="; ".join(notes),
+        )
 
     def _fields(self, read: Read, reader: Reader, shape: Shape, name: str, path: list[str]) -> None:
         for part in path:
@@ -173,7 +179,9 @@ class References:
         if shape.sure:
             self._report("C217", message, read, reader, hint=hint, note=note)
         else:
-            self._loading.problems.warn("C217", f"the first rows have no '{part}' in '{name}'", read.place, hint=hint, note=note)
+            self._loading.problems.warn(
+                "C217", f"the first rows have no '{part}' in '{name}'", read.place, hint=hint, note=note
+            )
 
     def _step(self, read: Read, reader: Reader) -> StepRef | None:
         if len(read.path) < 2:
@@ -198,7 +206,9 @@ class References:
             self._fields(read, reader, self._own_shape(id, reader, read, path), f"steps.{id}", path)
         elif path and path[0] not in _LIST_FIELDS and not path[0].isdigit():
             note = f"loop over it: {{% for row in steps.{id} %}}{{{{ row.output.{'.'.join(path)} }}}}{{% endfor %}}"
-            self._report("C218", f"'steps.{id}' is a list in {reader.what}, so it has no '{path[0]}'", read, reader, note=note)
+            self._report(
+                "C218", f"'steps.{id}' is a list in {reader.what}, so it has no '{path[0]}'", read, reader, note=note
+            )
         return StepRef(id, mode, read.place)
 
     def _own_shape(self, id: str, reader: Reader, read: Read, path: list[str]) -> Shape:
@@ -210,7 +220,15 @@ class References:
         return shape
 
     def _report(
-        self, code: str, message: str, read: Read, reader: Reader, *, width: int | None = None, hint: str = "", note: str = ""
+        self,
+        code: str,
+        message: str,
+        read: Read,
+        reader: Reader,
+        *,
+        width: int | None = None,
+        hint: str = "",
+        note: str = "",
     ) -> None:
         place = read.place
         if width is not None:

@@ -12,9 +12,9 @@ from typing import Any
 from llmpipe.config.nodes import Kind
 
 _WORDS: dict[str, tuple[Kind, Any]] = {
-    **{word: ("null", None) for word in ("", "~", "null", "Null", "NULL")},
-    **{word: ("bool", True) for word in ("true", "True", "TRUE")},
-    **{word: ("bool", False) for word in ("false", "False", "FALSE")},
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), ("null", None)),
+    **dict.fromkeys(("true", "True", "TRUE"), ("bool", True)),
+    **dict.fromkeys(("false", "False", "FALSE"), ("bool", False)),
 }
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
 _BASED = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)\Z")

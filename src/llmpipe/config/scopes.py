@@ -46,7 +46,8 @@ class Scopes:
         found = self.homes[id]
         if found is None:
             node = self.drafts[id].fields.get("foreach")
-            self.loading.problems.add("C216", f"the items of step '{id}' come from its own results", node or self.drafts[id].node)
+            message = f"the items of step '{id}' come from its own results"
+            self.loading.problems.add("C216", message, node or self.drafts[id].node)
             found = self.homes[id] = self._unknown(id)
         return found
 
@@ -136,7 +137,7 @@ class Scopes:
         """Whether a step exists; a problem if not."""
         if name in self.drafts:
             return True
-        hint, note = did_you_mean(name, self.drafts), f"steps: {listed(self.drafts)}"
+        hint, note = did_you_mean(name, self.drafts, prefix="steps."), f"steps: {listed(self.drafts)}"
         self.loading.problems.add("C212", f"there is no step '{name}'", node, hint=hint, note=note)
         return False
 
@@ -158,12 +159,14 @@ class Scopes:
     def _split(self, draft: Draft, node: Node) -> str | None:
         fields = Fields(node, "split", self.loading.problems)
         source, size = fields.get("split"), fields.read("size", whole, 0)
-        by, overlap = fields.read("by", plain, "characters"), fields.read("overlap", whole, 0)
+        by: Any = fields.read("by", plain, "characters")
+        overlap = fields.read("overlap", whole, 0)
         kind, _, name = str(source.value).partition(".") if source is not None else ("", "", "")
         text = fields.get("text")
         expression = self.loading.expression(text if text is not None else _default_text(node, kind))
         if overlap >= size > 0:
-            self.loading.problems.add("C204", f"'overlap' ({overlap}) must be less than 'size' ({size})", node.key_place("overlap"))
+            message = f"'overlap' ({overlap}) must be less than 'size' ({size})"
+            self.loading.problems.add("C204", message, node.key_place("overlap"))
         if source is None or expression is None or size < 1 or overlap >= size:
             return None
         parent = self._dataset(name, source) if kind == "datasets" else self._of_step(draft, name, (), source)
@@ -176,7 +179,9 @@ class Scopes:
 
 def _default_text(node: Node, kind: str) -> Node:
     source = node.value["split"]
-    return Node("str", "output" if kind == "steps" else "item.text", source.source, source.start, source.end, style="fixed")
+    return Node(
+        "str", "output" if kind == "steps" else "item.text", source.source, source.start, source.end, style="fixed"
+    )
 
 
 def _mark(*parts: Any) -> str:

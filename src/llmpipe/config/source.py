@@ -155,7 +155,7 @@ class _Builder:
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             frame = self._frames.pop()
             self._line = frame.line
-            frame.node.end = event.end_mark.index
+            frame.node.end = _index(event.end_mark)
             self._complete(frame.node, frame.anchor, frame.size)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event)
@@ -255,9 +255,8 @@ class _Builder:
     def _key(self, node: Node) -> Node:
         if node.kind != "str":
             shown = node.raw or "nothing"
-            self.report(
-                "Y105", f"a key must be text, but '{shown}' is {_kind_word(node)}", node.start, node.end, hint="quote this"
-            )
+            message = f"a key must be text, but '{shown}' is {_kind_word(node)}"
+            self.report("Y105", message, node.start, node.end, hint="quote this")
         elif node.value == "<<" and node.style is None:
             note = "merge keys are not part of YAML 1.2; use `defaults`, or `include` for several files"
             self.report("Y106", "'<<' merges nothing here", node.start, node.end, note=note)
@@ -273,6 +272,10 @@ class _Builder:
             return
         frame.node.keys[name] = key
         frame.node.value[name] = node
+
+
+def _index(mark: Any) -> int:
+    return int(mark.index)
 
 
 def _kind_word(node: Node) -> str:

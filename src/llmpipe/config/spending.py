@@ -25,7 +25,11 @@ def check_budget(
             model = models.get(name)
             if model is None or PROVIDERS[model.provider].wire == "echo":
                 continue
-            if "max_output_tokens" not in model.params and "max_output_tokens" not in step.params and section is not None:
+            if (
+                "max_output_tokens" not in model.params
+                and "max_output_tokens" not in step.params
+                and section is not None
+            ):
                 what = "usd" if budget.usd is not None else "tokens"
                 message = f"model '{name}' has no limit for its answers, so `budget: {what}` cannot be kept"
                 hint = "add params: {max_output_tokens: 2000}"

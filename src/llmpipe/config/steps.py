@@ -65,8 +65,8 @@ def read_drafts(pipeline: Fields, models: Mapping[str, Any], defaults: Policies,
         if id is None or id.kind != "str":
             continue
         if id.value in found:
-            line = found[id.value].node.place.line
-            loading.problems.add("C206", f"the id '{id.value}' stands twice", id, note=f"the first '{id.value}' stands in line {line}")
+            note = f"the first '{id.value}' stands in line {found[id.value].node.place.line}"
+            loading.problems.add("C206", f"the id '{id.value}' stands twice", id, note=note)
             continue
         samples = fields.read("samples", lambda n: int(n.value), 1)
         draft = Draft(id.value, node, fields, samples=samples)
@@ -158,7 +158,7 @@ def shape_of(parts: Parts) -> Shape:
 
 def build_step(draft: Draft, around: Surroundings) -> Step:
     """The finished step; problems for whatever it names that is not there."""
-    parts, fields, loading = around.parts[draft.id], draft.fields, around.loading
+    parts, fields = around.parts[draft.id], draft.fields
     policies = Policies(fields, around.defaults)
     scope = around.scopes.home(draft.id)
     runs_once = scope == ROOT_SCOPE
@@ -284,7 +284,8 @@ def _follow_scope(id: str, foreach: Node, around: Surroundings) -> None:
 def _readers(draft: Draft, parts: Parts, scope: str) -> list[tuple[Template | Expression, Reader]]:
     step = f"of step '{draft.id}'"
     found: list[tuple[Template | Expression, Reader]] = [
-        (template, Reader(f"{what} {step}", scope, node, self_id=draft.id)) for _, template, node, what in parts.messages
+        (template, Reader(f"{what} {step}", scope, node, self_id=draft.id))
+        for _, template, node, what in parts.messages
     ]
     if parts.render:
         found.append((parts.render[0], Reader(f"the template {step}", scope, parts.render[1], self_id=draft.id)))
@@ -293,5 +294,3 @@ def _readers(draft: Draft, parts: Parts, scope: str) -> list[tuple[Template | Ex
     output = shape_of(parts)
     found += [(check, Reader(f"`check` {step}", scope, node, output, draft.id)) for check, node in parts.checks]
     return found
-
-

@@ -27,18 +27,22 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "null": frozenset({"null"}),
 }
 _WORDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
-_NEGATIVE = re.compile(r"-\s*[0-9.]")
+_NEGATIVE = re.compile(r"-\s*[0-9.]+\s*[A-Za-z%]*\Z")
 _CREDENTIAL_KEYS = frozenset({"api_key", "apikey", "key_value", "token", "secret", "password", "authorization"})
 
 
 def check_shape(root: Node, problems: Problems, *, name: str = "pipeline") -> None:
-    """Note everything in the document that the definition `name` does not allow."""
-    _Checker(problems, root).check(root, definition(name), ())
+    """Note everything in the document that the definition `name` does not allow, and spoil the values concerned."""
+    checker = _Checker(problems, root)
+    checker.check(root, definition(name), ())
+    for node in checker.spoilt:
+        node.spoil()
 
 
 class _Checker:
     def __init__(self, problems: Problems, root: Node) -> None:
         self.problems, self.root = problems, root
+        self.spoilt: list[Node] = []
 
     def check(self, node: Node, body: Definition, path: Path) -> None:
         words = body
@@ -171,15 +175,17 @@ class _Checker:
     def _wrong(
         self, node: Node, path: Path, wants: str, *, code: str = "C204", options: list[Any] | None = None
     ) -> None:
-        what = self._what(path)
-        if node.kind == "str" and _NEGATIVE.match(node.value) and "number" in wants + "duration":
+        what, hint = self._what(path), ""
+        if path[-1:] != ("id",) or node.kind != "str":  # a step with an odd name is still a step that others may name
+            self.spoilt.append(node)
+        if _is_negative(node) and code == "C204":
             self.problems.add("C204", f"{what} must not be negative", node, note=f"wants {wants}")
             return
-        if node.kind in ("int", "float") and node.value < 0 and code == "C204":
-            self.problems.add("C204", f"{what} must not be negative", node, note=f"wants {wants}")
-            return
-        hint = did_you_mean(str(node.value), map(str, options)) if options and node.kind == "str" else ""
-        self.problems.add(code, f"{what} wants {wants}, not {shown(node)}", node, hint=hint or self._advice(node, wants))
+        if options and node.kind == "str":
+            hint = did_you_mean(node.value, map(str, options))
+        self.problems.add(
+            code, f"{what} wants {wants}, not {shown(node)}", node, hint=hint or self._advice(node, wants)
+        )
 
     @staticmethod
     def _advice(node: Node, wants: str) -> str:
@@ -224,6 +230,12 @@ def shown(node: Node) -> str:
     text = node.raw if node.kind != "str" else f"'{node.value}'"
     text = " ".join(text.split())
     return text if len(text) <= 50 else f"{text[:47]}..."
+
+
+def _is_negative(node: Node) -> bool:
+    if node.kind == "str":
+        return bool(_NEGATIVE.match(node.value))
+    return node.kind in ("int", "float") and bool(node.value < 0)
 
 
 def _nested(owner: str, rest: list[str | int]) -> str:

@@ -24,7 +24,11 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "list": (list,),
     "object": (dict,),
 }
-_WORDS = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"}
+_EMPTY = {"string": "", "integer": 0, "number": 0, "boolean": False, "list": [], "object": {}}
+_WORDS = {"string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false"} | {
+    "list": "a list",
+    "object": "a mapping",
+}
 _GIVEN = "the command line"
 
 
@@ -50,7 +54,8 @@ def read_vars(pipeline: Fields, given: Mapping[str, Any], problems: Problems) ->
     for name in given:
         if name not in declared:
             hint, note = did_you_mean(name, declared), f"declared under `vars`: {listed(declared)}"
-            problems.add("C220", f"--var {name}: the pipeline declares no such var", Place(_GIVEN), hint=hint, note=note)
+            message = f"--var {name}: the pipeline declares no such var"
+            problems.add("C220", message, Place(_GIVEN), hint=hint, note=note)
     return {name: _value(d, given, problems) for name, d in declared.items()}
 
 
@@ -154,14 +159,15 @@ def _value(d: Declaration, given: Mapping[str, Any], problems: Problems) -> Any:
     if isinstance(value, str) and d.type not in (None, "string"):
         value = _read_as(d, value)
     if fault := _fault(d, value):
-        problems.add("C222", f"--var {d.name} {fault}", Place(_GIVEN), note=f"declared in line {d.place.line} of {d.place.file}")
+        note = f"declared in line {d.place.line} of {d.place.file}"
+        problems.add("C222", f"--var {d.name} {fault}", Place(_GIVEN), note=note)
         return _stand_in(d)
     return value
 
 
 def _stand_in(d: Declaration) -> Any:
     """Any value of the right type, so that what follows is checked too and not reported for want of this one."""
-    return d.enum[0] if d.enum else {"string": "", "integer": 0, "number": 0, "boolean": False, "list": [], "object": {}}.get(d.type or "string")
+    return d.enum[0] if d.enum else _EMPTY.get(d.type or "string")
 
 
 def _read_as(d: Declaration, text: str) -> Any:
@@ -179,9 +185,7 @@ def _fault(d: Declaration, value: Any) -> str:
     """What is wrong with a value, "" if nothing is."""
     said = repr(value) if len(repr(value)) <= 50 else f"{repr(value)[:47]}..."
     if d.type is not None and not _is(value, _TYPES[d.type]):
-        return f"wants {_WORDS.get(d.type, f'a {d.type}' if d.type == 'list' else 'a mapping')}, not {said}"
+        return f"wants {_WORDS[d.type]}, not {said}"
     if d.enum and value not in d.enum:
         return f"wants one of {', '.join(map(str, d.enum))}, not {said}"
     return ""
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from llmpipe.config.nodes import SourceText
-from llmpipe.errors import Problem
+from llmpipe.errors import Place, Problem
 
 _VALUE = r"^(?P<head>\s*(?:- +)*(?:[\w.-]+:[ \t]+)?)"
 _BRACES = re.compile(_VALUE + r"(?P<value>\{[{%].*?)\s*$")
@@ -38,7 +38,9 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
         return Problem("Y103", "a tab cannot indent YAML", place, hint="use spaces")
     if "quoted scalar" in said or "end of stream" in said:
         where = source.place(context) if context is not None else place
-        return Problem("Y103", "a quote that is never closed", where) if _open_quote(source, context) else _plain(said, place)
+        if _open_quote(source, context):
+            return Problem("Y103", "a quote that is never closed", where)
+        return _plain(said, place)
     if "control characters" in said or "special characters" in said:
         return Problem("Y103", "a control character that YAML does not allow", place)
     if "block" in said and line.strip():
@@ -47,8 +49,8 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
     return _plain(said, place)
 
 
-def _plain(said: str, place: object) -> Problem:
-    return Problem("Y103", f"not YAML: {said}", place)  # type: ignore[arg-type]
+def _plain(said: str, place: Place) -> Problem:
+    return Problem("Y103", f"not YAML: {said}", place)
 
 
 def _open_quote(source: SourceText, context: int | None) -> bool:
