@@ -36,9 +36,7 @@ def first_call(
 
 def aimed(call: Call, model: Model, target: Target) -> Call:
     """The same question to another model: a call of its own that goes on counting the attempts of `call`."""
-    twin = first_call(
-        call.asked, model, target, request_id=call.request_id, policy=call.policy, journal=call.journal
-    )
+    twin = first_call(call.asked, model, target, request_id=call.request_id, policy=call.policy, journal=call.journal)
     twin.attempts = call.attempts
     return twin
 
@@ -53,7 +51,7 @@ def asking(call: Call, asked: LLMRequest) -> Call:
 
 
 def filled(request: LLMRequest, model: Model) -> LLMRequest:
-    """`request` with the model's `params` where it does not say anything itself; `extra` and `faults` are merged by key."""
+    """`request` with the model's `params` where it says nothing itself; `extra` and `faults` are merged by key."""
     changes: dict[str, Any] = {}
     for name, value in model.params.items():
         own = getattr(request, name)

@@ -11,10 +11,10 @@ REFUND = 1
 class RetryAllowance:
     """A bucket of tokens over all calls of a client (facts B1, botocore's retry quota; facts B2.5).
 
-    A retry takes 14 tokens, or 5 after a 429 or an overload, which cost the provider little. A call that succeeds gives back
-    what its last retry took, or 1 token if it needed none; the bucket never holds more than it started with.
-    botocore's bucket holds 500 for one caller; this one holds 10,000 (714 fruitless retries), because a run has hundreds
-    of calls in flight and a short outage makes each of them retry a few times.
+    A retry takes 14 tokens, or 5 after a 429 or an overload, which cost the provider little. A call that succeeds gives
+    back what its last retry took, or 1 token if it needed none; the bucket never holds more than it started with.
+    botocore's bucket holds 500 for one caller; this one holds 10,000 (714 fruitless retries), because a run has
+    hundreds of calls in flight and a short outage makes each of them retry a few times.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:

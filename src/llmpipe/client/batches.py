@@ -17,8 +17,9 @@ _MOST = 512
 class Batches(Generic[T, R]):
     """Hands what several callers ask for to `work` in one go, off their event loops.
 
-    `work` gets a list of jobs and returns as many results; it must not raise. One wake-up of the event loop serves a whole
-    batch: with many calls in flight the hop between threads costs next to nothing a call. `last` runs in the thread at its end.
+    `work` gets a list of jobs and returns as many results; it must not raise. One wake-up of the event loop serves a
+    whole batch: with many calls in flight the hop between threads costs next to nothing a call. `last` runs in the
+    thread at its end.
     """
 
     def __init__(self, name: str, work: Callable[[Sequence[T]], Sequence[R]], last: Callable[[], None]) -> None:
@@ -69,7 +70,7 @@ class Batches(Generic[T, R]):
 
     def _taken(self) -> tuple[list[tuple[T, asyncio.Future[R]]], bool]:
         """All that waits now, at least one; and whether there will be more."""
-        batch = []
+        batch: list[tuple[T, asyncio.Future[R]]] = []
         entry = self._jobs.get()
         while True:
             if entry is None:

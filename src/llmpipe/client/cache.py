@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Cache(Protocol):
-    """Sealed answers by key (client/encoding.py), and claims by which two buyers of the same answer wait for each other.
+    """Sealed answers by key (client/encoding.py), and claims by which buyers of the same answer wait for each other.
 
     No method raises for a fault of the storage: what cannot be read is a miss, what cannot be written is not kept.
     """
@@ -29,7 +29,7 @@ class Cache(Protocol):
 
 
 class SimpleMemoryCache:
-    """A cache that ends with the process: the default of a bare client. Nothing is evicted unless `max_entries` is given."""
+    """A cache that ends with the process, the default of a bare client; without `max_entries` nothing is evicted."""
 
     def __init__(self, max_entries: int | None = None) -> None:
         self._max = max_entries

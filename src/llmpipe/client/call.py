@@ -11,14 +11,13 @@ from llmpipe.policy import CallPolicy
 from llmpipe.types import Attempt, LLMRequest, LLMResponse, Model
 
 if TYPE_CHECKING:
-    from llmpipe.client.budget import BudgetKeeper
-    from llmpipe.client.gate import Gates
-    from llmpipe.client.redact import Redactor
-
     from llmpipe.client.allowance import RetryAllowance
+    from llmpipe.client.budget import BudgetKeeper
     from llmpipe.client.cache import Cache
+    from llmpipe.client.gate import Gates
     from llmpipe.client.http import Transport
     from llmpipe.client.journal import Journal
+    from llmpipe.client.redact import Redactor
     from llmpipe.providers.table import Target
 
 

@@ -12,14 +12,17 @@ import time
 from pathlib import Path
 
 _OFFSETS = 1 << 62
+# Locks of the open file, not of the process: closing another cache on the same folder must not drop ours. Linux has them
+# in the form that is packed here; elsewhere the process holds the lock.
+_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None) if sys.platform == "linux" else None
 
 
 class Claims:
     """One byte of a file per key, locked while its holder buys the answer.
 
-    A lock of the kernel costs two microseconds, leaves nothing behind, and ends with its process however that dies; a row
-    in the cache would cost a write and have to be cleaned up. Within a process a table keeps claims apart. A claim that
-    is older than its `ttl_s` no longer counts; other processes bound their wait by the same time.
+    A lock of the kernel costs two microseconds, leaves nothing behind, and ends with its process however that dies; a
+    row in the cache would cost a write and have to be cleaned up. Within a process a table keeps claims apart. A claim
+    that is older than its `ttl_s` no longer counts; other processes bound their wait by the same time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,9 +67,8 @@ def _offset(key: str) -> int:
 
 def _lock(fd: int, offset: int, kind: int) -> None:
     """Take or give back the lock of one byte, without waiting. Raises BlockingIOError if another holder has it."""
-    if sys.platform == "linux":
-        # Locks of the open file, not of the process: closing another cache on the same folder must not drop ours.
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, offset, 1, 0))
+    if _OFD_SETLK is not None:
+        fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, offset, 1, 0))
         return
     command = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB
     try:

@@ -2,8 +2,8 @@
 
 The only module that knows diskcache (facts C). Rows are bytes under hexadecimal keys, always inside the database: a row
 that says anything else (a pickled key or value, a file name, another type) is refused and counts as a miss, so neither
-CVE-2025-69872 nor a planted file name has a way in. The database is never deleted or mended here: when it cannot be used,
-the cache says so once and the run goes on uncached.
+CVE-2025-69872 nor a planted file name has a way in. The database is never deleted or mended here: when it cannot be
+used, the cache says so once and the run goes on uncached.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CacheWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What a cache holds: answers, bytes on disk, and when the oldest and newest were stored (seconds since the epoch)."""
+    """What a cache holds: answers, bytes on disk, when the oldest and newest were stored (epoch seconds)."""
 
     entries: int
     bytes: int
@@ -59,10 +59,10 @@ class CacheStats:
 
 
 class DiskCache:
-    """Sealed answers in `folder`, shared by the runs of a project. One reading and one writing thread, both off the event loop.
+    """Sealed answers in `folder`, shared by the runs of a project; read and written by two threads of its own.
 
-    Raises StorageError if the folder is not ours alone (client/private_folder.py). Any other fault of the storage is told to
-    `warn` once, with one sentence, and the cache is then as good as empty.
+    Raises StorageError if the folder is not ours alone (client/private_folder.py). Any other fault of the storage is
+    told to `warn` once, with one sentence, and the cache is then as good as empty.
     """
 
     def __init__(self, folder: Path, *, warn: Callable[[str], None] | None = None) -> None:
@@ -130,7 +130,7 @@ class DiskCache:
         return self._delete("rowid IS NOT NULL", ())
 
     def prune(self, *, older_than_s: float | None = None, max_bytes: int | None = None) -> int:
-        """Delete answers stored longer ago than `older_than_s`, then the oldest ones until `max_bytes` of answers are left.
+        """Delete answers stored longer than `older_than_s` ago, then the oldest until `max_bytes` of answers are left.
 
         Returns how many went. Raises StorageError. Blocks.
         """
@@ -210,7 +210,7 @@ def _opened(folder: Path) -> Any:
 
 
 def _check_settings(database: Path) -> None:
-    """Refuse settings that we did not write: diskcache makes attributes and PRAGMA statements of whatever stands there."""
+    """Refuse settings that are not ours: diskcache makes attributes and PRAGMA statements of whatever stands there."""
     if not database.exists():
         return
     connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)

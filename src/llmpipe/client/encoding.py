@@ -29,9 +29,10 @@ def response_from_json(data: bytes | str) -> LLMResponse:
 
 
 def seal(response: LLMResponse, *, material: bytes, at: float) -> bytes:
-    """The envelope of a stored answer: version, checksum, time of storing (seconds since the epoch), answer, key material.
+    """The envelope of a stored answer: version, checksum, time of storing (epoch seconds), answer, key material.
 
-    Kept of the answer is what the provider said; what belongs to one call alone (its id, attempts, validated output) is not.
+    Kept of the answer is what the provider said; what belongs to one call alone (its id, attempts, validated output) is
+    not.
     """
     kept = {k: v for k, v in _response_data(response).items() if k not in _OF_ONE_CALL}
     body = _dumped({"at": at, "response": kept}) + b"\n" + material

@@ -29,9 +29,9 @@ def persist_raw_failure(
 ) -> Path:
     """Write `payload` and `err` to `filename` (atomically, mode 0600, folders made 0700) and return its path.
 
-    The file holds `payload`, `error_type`, `error`, and what the error carries: `code`, `advice`, `request_id`, `status`,
-    `raw`, `details`, `attempts`. Whatever JSON cannot hold is written as its `repr`, so that any payload can be kept.
-    `redactor` takes secrets out. Raises OSError only if the file cannot be written.
+    The file holds `payload`, `error_type`, `error`, and what the error carries: `code`, `advice`, `request_id`,
+    `status`, `raw`, `details`, `attempts`. Whatever JSON cannot hold is written as its `repr`, so that any payload can
+    be kept. `redactor` takes secrets out. Raises OSError only if the file cannot be written.
     """
     record = {"payload": payload, "error_type": type(err).__name__, "error": str(err), **_carried(err)}
     data = _plain(record, ())
@@ -77,14 +77,8 @@ def _plain(value: Any, above: tuple[int, ...]) -> Any:
 
     `above` are the identities of the containers around it.
     """
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int):
-        return value if value.bit_length() < _INT_BITS else hex(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else repr(value)
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "backslashreplace")
+    if value is None or isinstance(value, (bool, int, float, str, bytes, bytearray)):
+        return _scalar(value)
     if len(above) >= _DEPTH or id(value) in above:
         return f"<{type(value).__name__}, nested too deeply>"
     inside = (*above, id(value))
@@ -95,6 +89,16 @@ def _plain(value: Any, above: tuple[int, ...]) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name), inside) for f in fields(value)}
     return _shown(value)
+
+
+def _scalar(value: bool | int | float | str | bytes | bytearray | None) -> Any:
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, int) and value.bit_length() >= _INT_BITS:
+        return hex(value)
+    return value
 
 
 def _name(key: Any) -> str:

@@ -36,7 +36,7 @@ def digest(material: bytes) -> str:
 
 
 def key_material(request: LLMRequest, target: Target) -> bytes:
-    """The canonical JSON that a key is the digest of; a part that is not set is left out, so that new parts change no key."""
+    """The canonical JSON that a key is the digest of; what is not set is left out, so that new parts change no key."""
     parts: dict[str, Any] = {
         "v": KEY_VERSION,
         "provider": target.provider,

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_PATIENCE_S = 5.0
+
 
 class LoopThread:
-    """Runs coroutines for callers that cannot await. Starts with the first one; `close` ends it."""
+    """Runs coroutines for callers that do not await. Starts with the first one; `close` ends it; may start anew."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._at_end: list[Callable[[], Awaitable[None]]] = []
         self._guard = threading.Lock()
 
-    @property
-    def started(self) -> bool:
-        """Whether there is a loop."""
-        return self._loop is not None
-
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`. An interrupt (Ctrl-C) cancels it and waits until it has tidied up.
+        """The result of `work`. An interrupt (Ctrl-C) cancels it.
 
         Raises RuntimeError when called from the loop's own thread, where it would wait for itself.
         """
@@ -36,37 +34,51 @@ class LoopThread:
         try:
             return future.result()
         except BaseException:
-            if not future.done():
-                future.cancel()
+            future.cancel()
             raise
 
+    def at_end(self, loop: asyncio.AbstractEventLoop, tidy: Callable[[], Awaitable[None]]) -> None:
+        """Have `tidy` awaited before the loop ends; nothing happens if `loop` is another one."""
+        if loop is self._loop:
+            self._at_end.append(tidy)
+
     def close(self) -> None:
-        """Stop the loop and wait for its thread; what still runs in it is cancelled."""
+        """Cancel what still runs, tidy up, stop the loop and wait for its thread (5 s at most)."""
         with self._guard:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        if thread is not threading.current_thread():
+            thread.join(_PATIENCE_S)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._guard:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="llmpipe-client", daemon=True)
+                self._at_end = []
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop, self._at_end), name="llmpipe-client", daemon=True
+                )
                 self._thread.start()
             return self._loop
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, at_end: list[Callable[[], Awaitable[None]]]) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(_tidied(at_end))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()  # does not wait for threads of the default executor, which may hang in a name lookup
+
+
+async def _tidied(at_end: list[Callable[[], Awaitable[None]]]) -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    for tidy in at_end:
+        await tidy()

@@ -1,4 +1,4 @@
-"""What the name of a model means: an entry that the client was given, "provider/model-id", or a bare name for `echo`."""
+"""What the name of a model means: an entry of the client, "provider/model-id", or a bare name for `echo`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ EMBEDDED = "echo"
 
 
 def named(name: str, models: Mapping[str, Model]) -> tuple[Model, Target]:
-    """The model of that name and the target of its calls. Raises ModelUnknown (nothing was sent) saying what to mend."""
+    """The model of that name and the target of its calls. Raises ModelUnknown, saying what to mend."""
     model = models.get(name)
     if model is None:
         provider, slash, id = name.partition("/")
-        model = Model(name=name, provider=provider, model=id) if slash else Model(name=name, provider=EMBEDDED, model=name)
+        model = (
+            Model(name=name, provider=provider, model=id) if slash else Model(name=name, provider=EMBEDDED, model=name)
+        )
     try:
         return model, resolve(model)
     except ValueError as err:

@@ -1,4 +1,4 @@
-"""Calls a subclass's own `_provider_call`, whatever its shape, and gives what comes of it the form that the layers know."""
+"""Calls a subclass's own `_provider_call`, whatever its shape, and makes of what comes what the layers know."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _ENDS: dict[str, type[CallFailed]] = {
 def overridden(method: Callable[..., Any]) -> Handler:
     """The innermost handler made of an overriding `_provider_call`.
 
-    The method may be `async` or not (then each call runs in a thread of its own, so that clocks still end it); it is given
-    the keyword arguments `timeout_s` and `attempt` as far as it takes them. It returns an LLMResponse or a text. Of its
-    exceptions, those of llmpipe stay; TimeoutError is a CallTimeout, OSError a NetworkFault, RuntimeError a ServerFault
-    (all three are retried); any other is a mistake in the method: CallFailed, not retried.
+    The method may be `async` or not (then each call runs in a thread of its own, so that clocks still end it); it is
+    given the keyword arguments `timeout_s` and `attempt` as far as it takes them. It returns an LLMResponse or a text.
+    Of its exceptions, those of llmpipe stay; TimeoutError is a CallTimeout, OSError a NetworkFault, RuntimeError a
+    ServerFault (all three are retried); any other is a mistake in the method: CallFailed, not retried.
     """
     takes = _accepted(method)
 
@@ -100,7 +100,7 @@ def _response(answer: Any, call: Call) -> LLMResponse:
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:
-    """The result of `work`, run in a daemon thread: one that hangs holds up neither other calls nor the end of the program."""
+    """The result of `work`, run in a daemon thread: one that hangs holds up no other call and no exit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
@@ -114,7 +114,8 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
             future.set_exception(err)
 
     def run() -> None:
-        result, failure = None, None
+        result: Any = None
+        failure: BaseException | None = None
         try:
             result = context.run(work)
         except StopIteration as err:

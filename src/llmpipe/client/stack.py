@@ -19,14 +19,13 @@ Outermost first, and why it stands where it stands (design 5):
 
 from __future__ import annotations
 
+from llmpipe.client.call import Deps, Handler, Layer
 from llmpipe.client.layers.attempt_timeout import attempt_timeout
 from llmpipe.client.layers.budgeted import budgeted
-from llmpipe.client.layers.limited import limited
-
-from llmpipe.client.call import Deps, Handler, Layer
 from llmpipe.client.layers.cached import cached
 from llmpipe.client.layers.fallback import fallback
 from llmpipe.client.layers.journalled import journalled
+from llmpipe.client.layers.limited import limited
 from llmpipe.client.layers.recalled import recalled
 from llmpipe.client.layers.retried import retried
 from llmpipe.client.layers.single_flight import single_flight

@@ -19,9 +19,10 @@ _LAST_LOOK_S = 1.0
 def cached(inner: Handler, deps: Deps) -> Handler:
     """Answer from the cache as far as `policy.cache` allows, and keep what is bought.
 
-    A cached answer is marked so, costs 0 and is never older than `ttl_s` (measured when it is read, so that a shorter ttl
-    counts at once). Errors, refusals, cut and empty answers are never kept. While another process has claimed the same
-    key, this one waits for its answer, for at most ten minutes or the call's own total. Offline, a miss is NotRecorded.
+    A cached answer is marked so, costs 0 and is never older than `ttl_s` (measured when it is read, so that a shorter
+    ttl counts at once). Errors, refusals, cut and empty answers are never kept. While another process has claimed the
+    same key, this one waits for its answer, for at most ten minutes or the call's own total. Offline, a miss is
+    NotRecorded.
     """
 
     async def handle(call: Call) -> LLMResponse:

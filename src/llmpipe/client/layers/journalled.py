@@ -17,77 +17,108 @@ RAW_CHARS = 256 * 1024  # how much of a reply that was no answer is kept
 def journalled(inner: Handler, deps: Deps) -> Handler:
     """Make one `Attempt` of each pass, append it to the call, log it, and settle it in the journal if there is one.
 
-    An attempt that is cancelled is settled too, as maybe billed once its request may have been sent (facts B2.8).
-    Evidence is bounded and redacted here, before it goes anywhere else.
+    An attempt that is cancelled is settled too, as maybe billed, because its request may have been sent (facts B2.8).
+    Evidence is bounded and redacted here, before it goes anywhere else. A journal that refuses the intent (the run
+    stops) makes no attempt.
     """
 
     async def handle(call: Call) -> LLMResponse:
-        number, journal = call.number, call.journal
-        started, wall = deps.clock(), deps.wall()
-        made: dict[str, Any] = {"number": number, "model": call.model.label, "started_at": wall}
-        intended = False
+        pass_ = _Pass(call, deps)
+        await pass_.intend()
         response: LLMResponse | None = None
         try:
-            if journal is not None:
-                await journal.intend(key=call.key, number=number, model=call.model.label, request_id=call.request_id)
-            intended = True
-            started = deps.clock()
-            response = await inner(call)
+            response = pass_.answered(await inner(call))
+            return response
         except CallFailed as err:
             _redact(err, deps)
-            attempt = Attempt(**made, latency_s=deps.clock() - started, **_of_error(err))
+            pass_.failed(err)
             raise
         except BaseException as err:
-            outcome = _of_cut(err, call, deps, sent=intended)
-            attempt = Attempt(**made, latency_s=deps.clock() - started, **outcome)
+            pass_.cut(err)
             raise
-        else:
-            latency = deps.clock() - started
-            attempt = Attempt(**made, latency_s=latency, **_of_answer(response))
-            response = replace(
-                response, request_id=call.request_id, latency_s=latency, answered_by=call.model.label
-            )
-            return response
         finally:
-            call.attempts.append(attempt)
-            attempt_made(deps.logger, call, attempt)
-            if journal is not None:
-                await journal.settle(key=call.key, attempt=attempt, response=response)
+            await pass_.settle(response)
 
     return handle
 
 
-def _of_answer(response: LLMResponse) -> dict[str, Any]:
-    return {
-        "outcome": "ok",
-        "billed": "yes",
-        "usage": response.usage,
-        "provider_request_id": response.provider_request_id,
-    }
+class _Pass:
+    """One attempt, from its intent to its outcome."""
 
+    def __init__(self, call: Call, deps: Deps) -> None:
+        self._call, self._deps = call, deps
+        self._number = call.number
+        self._wall, self._started = deps.wall(), deps.clock()
+        self._attempt: Attempt | None = None
 
-def _of_error(err: CallFailed) -> dict[str, Any]:
-    return {
-        "outcome": err.kind,
-        "code": err.code,
-        "status": err.status,
-        "error": err.message,
-        "billed": err.billed,
-        "usage": err.usage,
-        "raw": err.raw,
-        "provider_request_id": err.provider_request_id,
-    }
+    async def intend(self) -> None:
+        call = self._call
+        if call.journal is None:
+            return
+        try:
+            await call.journal.intend(
+                key=call.key, number=self._number, model=call.model.label, request_id=call.request_id
+            )
+        except asyncio.CancelledError:
+            self._end(outcome="Cancelled", error="cancelled before it was sent")
+            await self.settle(None)
+            raise
+        self._started = self._deps.clock()
 
+    def answered(self, response: LLMResponse) -> LLMResponse:
+        self._end(
+            outcome="ok",
+            billed="yes",
+            usage=response.usage,
+            provider_request_id=response.provider_request_id,
+        )
+        assert self._attempt is not None
+        return replace(
+            response,
+            request_id=self._call.request_id,
+            latency_s=self._attempt.latency_s,
+            answered_by=self._call.model.label,
+        )
 
-def _of_cut(err: BaseException, call: Call, deps: Deps, *, sent: bool) -> dict[str, Any]:
-    """What is known of an attempt that ended without an answer or a classified error."""
-    billed = "maybe" if sent else "no"
-    if not isinstance(err, asyncio.CancelledError):
-        return {"outcome": type(err).__name__, "error": deps.redactor.text(str(err)), "billed": billed}
-    left = call.deadline.left(deps.clock())
-    if left is not None and left < 0.01:
-        return {"outcome": TotalTimeout.__name__, "code": TotalTimeout.code, "error": "cut off", "billed": billed}
-    return {"outcome": "Cancelled", "error": "cancelled", "billed": billed}
+    def failed(self, err: CallFailed) -> None:
+        self._end(
+            outcome=err.kind,
+            code=err.code,
+            status=err.status,
+            error=err.message,
+            billed=err.billed,
+            usage=err.usage,
+            raw=err.raw,
+            provider_request_id=err.provider_request_id,
+        )
+
+    def cut(self, err: BaseException) -> None:
+        """An end without an answer or a classified error: what the provider made of the request is not known."""
+        if not isinstance(err, asyncio.CancelledError):
+            self._end(outcome=type(err).__name__, error=self._deps.redactor.text(str(err)), billed="maybe")
+            return
+        left = self._call.deadline.left(self._deps.clock())
+        if left is not None and left < 0.01:
+            self._end(outcome=TotalTimeout.__name__, code=TotalTimeout.code, error="cut off", billed="maybe")
+        else:
+            self._end(outcome="Cancelled", error="cancelled", billed="maybe")
+
+    async def settle(self, response: LLMResponse | None) -> None:
+        call, attempt = self._call, self._attempt
+        assert attempt is not None
+        call.attempts.append(attempt)
+        attempt_made(self._deps.logger, call, attempt)
+        if call.journal is not None:
+            await call.journal.settle(key=call.key, attempt=attempt, response=response)
+
+    def _end(self, **outcome: Any) -> None:
+        self._attempt = Attempt(
+            number=self._number,
+            model=self._call.model.label,
+            started_at=self._wall,
+            latency_s=self._deps.clock() - self._started,
+            **outcome,
+        )
 
 
 def _redact(err: CallFailed, deps: Deps) -> None:

@@ -15,7 +15,7 @@ from llmpipe.types import LLMResponse
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows a failed attempt: `again` after `wait_s`, or not, or not because the server asks for too long a wait."""
+    """What follows a failed attempt: `again` after `wait_s`, or an end, perhaps because of too long a hint."""
 
     next: Literal["again", "stop", "hint_too_long"]
     wait_s: float = 0.0
@@ -49,7 +49,8 @@ def retried(inner: Handler, deps: Deps) -> Handler:
 def decide(err: CallFailed, failures: Counter[str], retry: Retry, rng: random.Random) -> Verdict:
     """What follows `err`, the latest of the `failures` (counted by class) of this call. Facts B2.2 and B2.3.
 
-    The class of the error speaks first, then the server's `x-should-retry`, then the class's own limit and the policy's.
+    The class of the error speaks first, then the server's `x-should-retry`, then the class's own limit and the
+    policy's.
     """
     tries = failures.total()
     limit = retry.max_retries if err.retry_limit is None else min(err.retry_limit, retry.max_retries)
@@ -70,7 +71,7 @@ def _worth_it(err: CallFailed) -> bool:
         return False
     if err.retryable:
         return err.should_retry is not False
-    # A verdict of the server helps only an error that was classified by its status alone: a body that names the cause wins.
+    # A verdict of the server helps only what was classified by its status alone: a body that names the cause wins.
     return bool(err.should_retry) and type(err) in (CallFailed, BadRequest)
 
 
@@ -84,7 +85,7 @@ def _wait_or_raise(err: CallFailed, call: Call, failures: Counter[str], deps: De
         raise _ending(RetryAfterTooLong, err, text) from err
     left = call.deadline.left(deps.clock())
     if left is not None and verdict.wait_s >= left:
-        text = f"the next attempt would start after {verdict.wait_s:.1f} s, and {left:.1f} s of the total are left: {err.message}"
+        text = f"the next attempt would be in {verdict.wait_s:.1f} s, and {left:.1f} s of the total are left: {err.message}"
         raise _ending(TotalTimeout, err, text) from err
     return verdict.wait_s
 
@@ -98,6 +99,15 @@ def _ending(kind: type[CallFailed], err: CallFailed, text: str) -> CallFailed:
     """An error that ends the call and carries the evidence of the attempt before it."""
     evidence: dict[str, Any] = {
         name: getattr(err, name)
-        for name in ("status", "provider_code", "retry_after", "raw", "usage", "billed", "provider_request_id", "details")
+        for name in (
+            "status",
+            "provider_code",
+            "retry_after",
+            "raw",
+            "usage",
+            "billed",
+            "provider_request_id",
+            "details",
+        )
     }
     return kind(text, **evidence)

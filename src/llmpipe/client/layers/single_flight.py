@@ -15,7 +15,7 @@ _LATE_LEADERS = 2
 
 
 class _Flight:
-    """The call that leads, and what it leaves behind for those who wait: a response, an error, or a call to take over."""
+    """The call that leads, and what it leaves for those who wait: a response, an error, or None: take over."""
 
     __slots__ = ("landed",)
 
@@ -35,9 +35,10 @@ class _Flight:
 def single_flight(inner: Handler, deps: Deps) -> Handler:
     """Let equal requests share one flight; what makes them equal is the cache key, and whether the cache may be read.
 
-    Followers get the leader's answer (marked "shared", without attempts, at no cost) or a copy of its error. Policies do
-    not make requests different: a follower gets what came of the leader's retries and clocks. Only when the leader was
-    cancelled or ran out of its total time does a follower take over; after two that ran out of time, the others give up too.
+    Followers get the leader's answer (marked "shared", without attempts, at no cost) or a copy of its error. Policies
+    do not make requests different: a follower gets what came of the leader's retries and clocks. Only when the leader
+    was cancelled or ran out of its total time does a follower take over; after two that ran out of time, the others
+    give up too.
     """
     flights: dict[tuple[str, bool], _Flight] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from llmpipe.client.call import Call, Deadline, Deps, Handler
-from llmpipe.errors import TotalTimeout
+from llmpipe.errors import Billed, TotalTimeout
 from llmpipe.types import LLMResponse
 
 
@@ -34,7 +34,7 @@ def total_timeout(inner: Handler, deps: Deps) -> Handler:
 
 def _expired(call: Call, first: int, total: float) -> TotalTimeout:
     attempts = call.attempts[first:]
-    billed = "maybe" if any(a.billed == "maybe" for a in attempts) else "no"
+    billed: Billed = "maybe" if any(a.billed == "maybe" for a in attempts) else "no"
     last = attempts[-1] if attempts else None
     text = f"no answer within {total:g} s (total), after {len(attempts)} attempt{'' if len(attempts) == 1 else 's'}"
     if last is not None and last.error:

@@ -1,4 +1,4 @@
-"""What a call leaves behind for people: its request id, its attempts, and the lines that no single attempt can write."""
+"""What a call leaves for people: its request id, its attempts, and the lines that no single attempt can write."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from llmpipe.types import LLMResponse
 def traced(inner: Handler, deps: Deps) -> Handler:
     """Give the response or the error of a call its request id and all its attempts.
 
-    Logs `llm_cache_hit` for an answer from the cache, and `llm_call_failed` for an end that is no attempt's own: a closed
-    gate, an open breaker, the budget, a wait that would be too long, the total clock. Attempts are logged where they are made.
+    Logs `llm_cache_hit` for an answer from the cache, and `llm_call_failed` for an end that is no attempt's own: a
+    closed gate, an open breaker, the budget, a wait that would be too long, the total clock. Attempts are logged where
+    they are made.
     """
 
     async def handle(call: Call) -> LLMResponse:

@@ -1,0 +1,261 @@
+"""LLMClient: the door to the stack, for pipelines and notebooks alike."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import secrets as entropy
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from llmpipe.client.aim import first_call
+from llmpipe.client.cache import Cache, SimpleMemoryCache
+from llmpipe.client.journal import Journal
+from llmpipe.client.loop_thread import LoopThread
+from llmpipe.client.naming import missing_key, named
+from llmpipe.client.override import CURRENT, overridden
+from llmpipe.client.reask import OutputSpec, ask, spec_of
+from llmpipe.client.redact import Redactor
+from llmpipe.client.room import Parts, Room, open_room
+from llmpipe.policy import CachePolicy, CallPolicy, Retry, Timeout
+from llmpipe.types import EMPTY, LLMRequest, LLMResponse, Model
+
+if TYPE_CHECKING:
+    from llmpipe.client.budget import BudgetKeeper
+    from llmpipe.client.gate import GateStats
+    from llmpipe.client.proxies import Proxies
+    from llmpipe.providers.table import Target
+
+
+class LLMClient:
+    """Asks models, with every layer of the stack around each call.
+
+        client = LLMClient()
+        response = client.call(LLMRequest(model="openai/gpt-5-mini", prompt="hello"))
+        print(response)
+
+    `models` names models with parameters, limits and fallbacks; any other name is "provider/model-id", or a bare name
+    that `echo` answers. `cache` None = a SimpleMemoryCache of its own. `timeout`, `retry` and `cache_policy` are for
+    calls without a policy of their own. `secrets` finds the value of a variable by its name, `proxies` says how hosts
+    are reached; both come from the process environment unless they are given. `budget` and `redactor` are shared by all
+    calls; a key that is used is made known to the redactor. `logger` is loguru's unless another one is given.
+
+    May be used from several threads and event loops; each loop has connections and gates of its own. Close it, or use
+    it in a `with` or `async with` block.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Model] = EMPTY,
+        *,
+        cache: Cache | None = None,
+        timeout: Timeout = Timeout(),
+        retry: Retry = Retry(),
+        cache_policy: CachePolicy = CachePolicy(),
+        secrets: Callable[[str], str | None] | None = None,
+        proxies: Proxies | None = None,
+        budget: BudgetKeeper | None = None,
+        redactor: Redactor | None = None,
+        logger: Any = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    ) -> None:
+        self.policy = CallPolicy(timeout=timeout, retry=retry, cache=cache_policy)
+        self._own_cache = cache is None
+        self._look_up = _secrets() if secrets is None else secrets
+        self._keys: dict[str, str] = {}
+        self._names: dict[str, tuple[Model, Target]] = {}
+        self._parts = Parts(
+            models=dict(models),
+            resolve=self.resolve,
+            cache=SimpleMemoryCache() if cache is None else cache,
+            secrets=self._secret,
+            redactor=Redactor() if redactor is None else redactor,
+            budget=budget,
+            logger=_loguru() if logger is None else logger,
+            proxies=_proxies() if proxies is None else proxies,
+            rng=random.Random() if rng is None else rng,  # noqa: S311 - spreads waits, guards nothing
+            sleep=sleep,
+        )
+        method = self._provider_call
+        inherited = type(self)._provider_call is LLMClient._provider_call
+        self._override = None if inherited else overridden(method)
+        self._rooms: dict[asyncio.AbstractEventLoop, Room] = {}
+        self._thread = LoopThread()
+        self._end = weakref.finalize(self, self._thread.close)  # a client that nobody closes leaves no thread behind
+
+    def call(
+        self,
+        req: LLMRequest,
+        *,
+        timeout_s: float | None = None,
+        max_retries: int | None = None,
+        force_error: bool = False,
+    ) -> LLMResponse:
+        """`acall`, for callers that do not await; works in a notebook and inside a running event loop too."""
+        return self._thread.run(self.acall(req, timeout_s=timeout_s, max_retries=max_retries, force_error=force_error))
+
+    async def acall(
+        self,
+        req: LLMRequest,
+        *,
+        timeout_s: float | None = None,
+        max_retries: int | None = None,
+        force_error: bool = False,
+        policy: CallPolicy | None = None,
+        output: OutputSpec | None = None,
+        journal: Journal | None = None,
+    ) -> LLMResponse:
+        """The answer to `req`, through every layer.
+
+        `timeout_s` bounds each attempt in seconds (its connection is closed), `max_retries` counts the attempts after
+        the first; both win over `policy`. `output` says how an answer is validated and asked for again; a request with
+        a `schema` and no `output` is validated against that and asked for again once. `force_error` makes `echo` fail.
+
+        Raises CallFailed (a RuntimeError, with `attempts` and `request_id`), and before anything is sent: KeyMissing,
+        ConfigError for a schema that is none, ValueError for a senseless bound.
+        """
+        policy = bounded(self.policy if policy is None else policy, timeout_s, max_retries)
+        model, target = self.resolve(req.model)
+        if not policy.offline:
+            self._require_keys(model, target, policy)
+        call = first_call(
+            replace(req, force_error=True) if force_error else req,
+            model,
+            target,
+            request_id=entropy.token_hex(8),
+            policy=policy,
+            journal=journal,
+        )
+        if output is None and call.request.schema is not None:
+            output = spec_of(call.request.schema)
+        handler = self._room().handler
+        return await (handler(call) if output is None else ask(handler, call, output))
+
+    async def _provider_call(self, request: LLMRequest, *, timeout_s: float | None = None) -> LLMResponse:
+        """One exchange with the provider; override it to answer by other means, every layer stays around it.
+
+        `request` has the model's own parameters filled in; `timeout_s` is the attempt's clock, which ends the method
+        from outside too. An override may be `async` or not, may also take `attempt` (the number of the attempt, from
+        1), returns an LLMResponse or a text, and may call this method. What its exceptions mean: client/override.py.
+        """
+        call = CURRENT.get()
+        if request is not call.request:
+            call = replace(call, request=request)
+        if timeout_s is not None and timeout_s != call.policy.timeout.attempt:
+            call = replace(call, policy=bounded(call.policy, timeout_s, None))
+        async with asyncio.timeout(timeout_s):
+            return await self._room().exchange(call)
+
+    def resolve(self, name: str) -> tuple[Model, Target]:
+        """The model of that name and the target of its calls. Raises ModelUnknown, with what to mend."""
+        found = self._names.get(name)
+        if found is None:
+            found = self._names[name] = named(name, self._parts.models)
+        return found
+
+    def gates(self) -> tuple[GateStats, ...]:
+        """What the gates of the running event loop are doing."""
+        return self._room().deps.gates.stats()
+
+    @property
+    def cache(self) -> Cache:
+        """Where answers are kept."""
+        return self._parts.cache
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop, and everything that `close` closes."""
+        room = self._rooms.pop(asyncio.get_running_loop(), None)
+        if room is not None:
+            await room.aclose()
+        self.close()
+
+    def close(self) -> None:
+        """End the thread behind `call` with its connections, and the cache that the client made itself.
+
+        Connections of other event loops that still run are closed by `aclose` there. A closed client may be used again.
+        """
+        self._thread.close()
+        if self._own_cache:
+            self._parts.cache.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _room(self) -> Room:
+        loop = asyncio.get_running_loop()
+        room = self._rooms.get(loop)
+        if room is None:
+            for closed in [other for other in list(self._rooms) if other.is_closed()]:
+                self._rooms.pop(closed, None)
+            room = self._rooms[loop] = open_room(self._parts, self._override)
+            self._thread.at_end(loop, room.deps.transport.aclose)
+        return room
+
+    def _secret(self, name: str) -> str | None:
+        value = self._look_up(name)
+        if value and self._keys.get(name) != value:
+            self._keys[name] = value
+            self._parts.redactor.add([value])
+        return value
+
+    def _require_keys(self, model: Model, target: Target, policy: CallPolicy) -> None:
+        """Raise KeyMissing unless the model and its fallbacks have their keys; an override needs none."""
+        if self._override is not None:
+            return
+        names = model.fallback if policy.fallback is None else policy.fallback
+        for one, aim in ((model, target), *map(self.resolve, names)):
+            if aim.needs_key and not any(self._secret(name) for name in aim.api_key_envs):
+                raise missing_key(one, aim)
+
+
+def bounded(policy: CallPolicy, timeout_s: float | None, max_retries: int | None) -> CallPolicy:
+    """`policy` with these bounds. The total grows with `timeout_s` where it would cut attempts short.
+
+    Raises ValueError unless `timeout_s` is above 0 and finite, and `max_retries` 0 or more.
+    """
+    if timeout_s is None and max_retries is None:
+        return policy
+    timeout, retry = policy.timeout, policy.retry
+    if max_retries is not None:
+        if max_retries < 0:
+            raise ValueError("max_retries must be 0 or more")
+        retry = replace(retry, max_retries=max_retries)
+    if timeout_s is not None:
+        if not (timeout_s > 0 and math.isfinite(timeout_s)):
+            raise ValueError("timeout_s must be a number of seconds above 0")
+        most = timeout_s * (retry.max_retries + 1)
+        total = None if timeout.total is None else max(timeout.total, most)
+        timeout = replace(timeout, attempt=timeout_s, total=total)
+    return replace(policy, timeout=timeout, retry=retry)
+
+
+def _secrets() -> Callable[[str], str | None]:
+    from llmpipe.config.environment import Environment
+
+    return Environment.load().secret
+
+
+def _proxies() -> Proxies:
+    from llmpipe.client.proxies import Proxies
+    from llmpipe.config.environment import Environment
+
+    return Proxies.from_environment(Environment.load().get)
+
+
+def _loguru() -> Any:
+    from loguru import logger
+
+    return logger
