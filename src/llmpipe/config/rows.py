@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from llmpipe.config.paths import project_root
 from llmpipe.config.pipeline import Dataset
-from llmpipe.config.rows_files import Part, lines, parts, whole_text
+from llmpipe.config.rows_files import Part, lines, parts, raw_lines, reporting, whole_text
 from llmpipe.config.rows_json import MAX_ROW, canonical, parse_row, stream_array
 from llmpipe.config.rows_keys import ColumnKeys, ContentKeys
 from llmpipe.errors import ConfigError, DataError
@@ -43,13 +43,13 @@ def read_rows(dataset: Dataset, *, stdin: BinaryIO | None = None) -> Iterator[Ro
     read = _READERS[dataset.format]
     for part in parts(dataset, stdin):
         file = part.file
-        for line, data in read(part, dataset):
-            if type(data) is not dict:
-                raise DataError(f"every row must be an object, not {_kind(data)}", file=file, line=line, code="D304")
-            try:
+        with reporting(file):
+            for line, data in read(part, dataset):
+                if type(data) is not dict:
+                    raise DataError(
+                        f"every row must be an object, not {_kind(data)}", file=file, line=line, code="D304"
+                    )
                 yield Row(identify(data, file, line), data, file, line)
-            except RecursionError:
-                raise DataError("the row is nested too deeply", file=file, line=line, code="D309") from None
 
 
 def _identifier(dataset: Dataset) -> Callable[[dict[str, Any], str, int], str]:
@@ -59,8 +59,10 @@ def _identifier(dataset: Dataset) -> Callable[[dict[str, Any], str, int], str]:
         return lambda data, file, line: by_column.key(data, file=file, line=line)
     by_content = ContentKeys()
     if dataset.format == "lines":
-        return lambda data, file, line: by_content.key(data["text"])  # its number changes with the lines before it
-    return lambda data, file, line: by_content.key(data)
+        return lambda data, file, line: by_content.key(
+            data["text"], file=file, line=line
+        )  # its number changes with the lines before it
+    return lambda data, file, line: by_content.key(data, file=file, line=line)
 
 
 def count_rows(dataset: Dataset, *, stdin: BinaryIO | None = None) -> int | None:
@@ -72,15 +74,15 @@ def count_rows(dataset: Dataset, *, stdin: BinaryIO | None = None) -> int | None
         return None
     if dataset.format == "files" and not dataset.stdin:
         return len(dataset.paths)
-    if dataset.format in ("jsonl", "lines"):
-        return sum(_count_lines(part.stream) for part in parts(dataset, stdin))
     read = _READERS[dataset.format]
-    return sum(1 for part in parts(dataset, stdin) for _ in read(part, dataset))
-
-
-def _count_lines(stream: BinaryIO) -> int:
-    """Lines that are not blank."""
-    return sum(1 for line in iter(lambda: stream.readline(MAX_ROW + 1), b"") if not line.isspace())
+    count = 0
+    for part in parts(dataset, stdin):
+        with reporting(part.file):
+            if dataset.format in ("jsonl", "lines"):
+                count += sum(1 for line in raw_lines(part.stream) if not line.isspace())
+            else:
+                count += sum(1 for _ in read(part, dataset))
+    return count
 
 
 def peek_columns(dataset: Dataset) -> tuple[str, ...]:

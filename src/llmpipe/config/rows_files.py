@@ -18,6 +18,7 @@ from llmpipe.config.pipeline import Dataset
 from llmpipe.config.rows_json import MAX_ROW
 from llmpipe.errors import DataError
 
+LIMIT = f"{MAX_ROW // 1024 // 1024} MiB"
 _CHUNK = 256 * 1024
 _GZIP = b"\x1f\x8b"
 _UTF8 = frozenset({"utf-8", "utf_8", "utf8", "utf-8-sig", "ascii", "us-ascii"})
@@ -36,25 +37,25 @@ class Part:
 def parts(dataset: Dataset, stdin: BinaryIO | None) -> Iterator[Part]:
     """The files of a dataset, one after the other, each closed when the next is asked for.
 
-    What goes wrong while one is read comes out as DataError: D301 it cannot be read or unpacked, D303 its encoding.
+    Whoever reads from one does so under `reporting`. Raises DataError: D301 it cannot be opened, D303 its encoding.
     """
     if dataset.stdin:
         source = stdin if stdin is not None else sys.stdin.buffer
-        with _reporting("<stdin>"):
+        with reporting("<stdin>"):
             packed = io.BufferedReader(_Chunks(_read_on(source)), _CHUNK)
             yield Part(_prepared(packed, "<stdin>", dataset.encoding), "<stdin>", None)
         return
     for path in dataset.paths:
         file = display(path)
-        with _reporting(file), path.open("rb", _CHUNK) as packed:
+        with reporting(file), path.open("rb", _CHUNK) as packed:
             if path.suffix == ".gz" and packed.peek(1) and packed.peek(2)[:2] != _GZIP:
                 raise DataError("the file is named .gz but is not packed with gzip", file=file, code="D301")
             yield Part(_prepared(packed, file, dataset.encoding), file, path)
 
 
 @contextmanager
-def _reporting(file: str) -> Iterator[None]:
-    """Faults of the disk, of gzip and of a foreign encoding as DataError."""
+def reporting(file: str) -> Iterator[None]:
+    """Faults of the disk and of gzip as DataError D301."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -121,7 +122,7 @@ def _transcoded(stream: BinaryIO, file: str, encoding: str) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise DataError(f"there is no encoding {encoding!r}", file=file, code="D303") from None
-    line, last = 1, False
+    line, last, begun = 1, False, False
     while not last:
         data = stream.read(64 * 1024)
         last = not data
@@ -133,19 +134,20 @@ def _transcoded(stream: BinaryIO, file: str, encoding: str) -> Iterator[bytes]:
             raise DataError(f"this is not {encoding}", file=file, line=line, code="D303") from None
         line += text.count("\n")
         if text:
-            yield text.removeprefix("\ufeff").encode("utf-8", "surrogatepass") if line == 1 else text.encode()
+            yield (text if begun else text.removeprefix("\ufeff")).encode()
+            begun = True
+
+
+def raw_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Every line, as bytes with its end; one that is too long comes in parts."""
+    return iter(lambda: stream.readline(MAX_ROW + 1), b"")
 
 
 def lines(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, str]]:
     """Every line with its number from 1 and its line end. Raises DataError: D303 not UTF-8, D309 too long."""
-    read = stream.readline
-    number = 0
-    while raw := read(MAX_ROW + 1):
-        number += 1
+    for number, raw in enumerate(raw_lines(stream), 1):
         if len(raw) > MAX_ROW:
-            raise DataError(
-                f"the line is longer than {MAX_ROW // 1024 // 1024} MiB", file=file, line=number, code="D309"
-            )
+            raise DataError(f"the line is longer than {LIMIT}", file=file, line=number, code="D309")
         try:
             yield number, raw.decode()
         except UnicodeDecodeError as error:
@@ -156,7 +158,7 @@ def whole_text(stream: BinaryIO, *, file: str) -> str:
     """The whole text of a file. Raises DataError: D303 not UTF-8, D309 too large."""
     data = stream.read(MAX_ROW + 1)
     if len(data) > MAX_ROW:
-        raise DataError(f"the file is larger than {MAX_ROW // 1024 // 1024} MiB", file=file, code="D309")
+        raise DataError(f"the file is larger than {LIMIT}", file=file, code="D309")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

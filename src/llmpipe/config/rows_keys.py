@@ -14,7 +14,7 @@ CONTENT_KEY_DIGITS = 16  # 64 bits: two of a million rows share one with a proba
 
 
 class KeyTable:
-    """The keys that were seen, each with a number, in at most 48 bytes a key: 32 MiB for a million.
+    """The keys that were seen, each with a number, in 27 to 54 bytes a key: 32 MiB for a million.
 
     An open hash table over the 64-bit hashes of the keys; two of a million keys fall together with a probability
     of 3e-8.
@@ -29,11 +29,11 @@ class KeyTable:
         """Remember `number` for a new key; for a known one return its number and keep that."""
         if self._count * 5 > len(self._slots) * 3:
             self._grow()
-        wanted = hash(key) or 1
-        slot = self._slot(self._slots, wanted)
-        if self._slots[slot]:
+        wanted, slots = hash(key) or 1, self._slots
+        slot = self._slot(slots, wanted)
+        if slots[slot]:
             return self._numbers[slot]
-        self._slots[slot], self._numbers[slot] = wanted, number
+        slots[slot], self._numbers[slot] = wanted, number
         self._count += 1
         return None
 
@@ -74,9 +74,12 @@ class ContentKeys:
     def __init__(self) -> None:
         self._seen = KeyTable()
 
-    def key(self, content: Any) -> str:
-        """The key of the next row. Raises RecursionError if it is nested too deeply."""
-        digest = hashlib.sha256(canonical(content)).hexdigest()[:CONTENT_KEY_DIGITS]
+    def key(self, content: Any, *, file: str, line: int) -> str:
+        """The key of the next row. Raises DataError D309 if it is nested too deeply."""
+        try:
+            digest = hashlib.sha256(canonical(content)).hexdigest()[:CONTENT_KEY_DIGITS]
+        except RecursionError:
+            raise DataError("the row is nested too deeply", file=file, line=line, code="D309") from None
         occurrence = self._seen.count(digest)
         return digest if occurrence == 1 else f"{digest}-{occurrence}"
 

@@ -31,9 +31,13 @@ def explain(
     position = program.position(error)
     later = [chain for chain in chains if chain.position >= position] or list(chains)
     if isinstance(error, MissingError) and error.name is not None:
-        code, message = "D310", _missing(error, later, scope)
+        found = _chain_of_missing(error, later, scope)
+        code, message = "D310", _missing(error, found, scope)
+        position = found[0].position if found else position
     elif isinstance(error, NullValueError):
-        code, message = "D312", _null(later, scope)
+        chain = _chain_of_null(later, scope)
+        code, message = "D312", _null(chain)
+        position = chain.position if chain else position
     elif isinstance(error, TooLargeError):
         code, message = "D311", str(error)
     elif isinstance(error, TooMuchWorkError):
@@ -61,11 +65,11 @@ def shown(text: str, length: int = _SHOWN_LENGTH) -> str:
     return clean if len(clean) <= length else f"{clean[: length - 1]}…"
 
 
-def _missing(error: MissingError, chains: Sequence[Chain], scope: Mapping[str, Any]) -> str:
+def _missing(error: MissingError, found: _Found | None, scope: Mapping[str, Any]) -> str:
     name = str(error.name)
     if error.owner is missing:
         return f"{shown(name)} is not defined; {_there_are(name, list(scope))}"
-    owner = _name_of(error.owner, name, chains, scope)
+    owner = ".".join(found[0].path[: found[1]]) if found else ""
     if isinstance(error.owner, Mapping):
         whole = f"{owner}.{shown(name)}" if owner else shown(name)
         return f"{whole} is not defined; {_there_are(name, [str(key) for key in error.owner])}"
@@ -91,23 +95,30 @@ def _there_are(name: str, names: list[str]) -> str:
     return f"there are: {listed}{more}" + (f"; did you mean {shown(close[0])!r}?" if close else "")
 
 
-def _name_of(owner: Any, name: str, chains: Sequence[Chain], scope: Mapping[str, Any]) -> str:
-    """How the template calls the value in which `name` was looked for; "" if that cannot be told."""
-    fitting = [
-        (chain, i) for chain in chains for i in range(1, len(chain.path) + 1) if chain.path[i : i + 1] == (name,)
-    ]
+_Found = tuple[Chain, int]  # a path of the template, and at which of its parts something was missing
+
+
+def _chain_of_missing(error: MissingError, chains: Sequence[Chain], scope: Mapping[str, Any]) -> _Found | None:
+    """The path in which `error` happened, as far as that can be told: values have no names."""
+    fitting = [(chain, i) for chain in chains for i, part in enumerate(chain.path) if part == str(error.name)]
+    if error.owner is missing:
+        return next(((chain, i) for chain, i in fitting if i == 0), None)
+    fitting = [(chain, i) for chain, i in fitting if i > 0]
     fitting += [(chain, len(chain.path)) for chain in chains if not chain.exact]
-    for chain, i in fitting:
-        if not chain.local and _value(chain.path[:i], scope) is owner:
-            return ".".join(chain.path[:i])
-    return next((".".join(chain.path[:i]) for chain, i in fitting if chain.local), "")
+    same = (
+        found for found in fitting if not found[0].local and _value(found[0].path[: found[1]], scope) is error.owner
+    )
+    return next(same, None) or next((found for found in fitting if found[0].local), None)
 
 
-def _null(chains: Sequence[Chain], scope: Mapping[str, Any]) -> str:
-    found = next((chain for chain in chains if not chain.local and _value(chain.path, scope) is None), None)
-    found = found or next((chain for chain in chains if chain.local), None)
-    path = ".".join(found.path) if found else "a value"
-    write = path if found else "x"
+def _chain_of_null(chains: Sequence[Chain], scope: Mapping[str, Any]) -> Chain | None:
+    outside = next((chain for chain in chains if not chain.local and _value(chain.path, scope) is None), None)
+    return outside or next((chain for chain in chains if chain.local), None)
+
+
+def _null(chain: Chain | None) -> str:
+    path = ".".join(chain.path) if chain else "a value"
+    write = path if chain else "x"
     return f'{path} is null and would be written into a text; if it may be left out, write {write} or ""'
 
 

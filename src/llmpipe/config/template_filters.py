@@ -98,12 +98,19 @@ def percent_format(template: str, args: Any) -> str:
     if _LONG_NUMBER.search(template) and re.search(r"%[^a-zA-Z%]*(\d{6,}|\*)", template):
         raise TooLargeError("a width in this format is too large")
     if isinstance(args, Mapping):
-        return template % {name: _formattable(value) for name, value in args.items()}
+        return template % _Formattables(args)
     return template % tuple(_formattable(value) for value in (args if isinstance(args, tuple) else (args,)))
 
 
 def _formattable(value: Any) -> Any:
     return value if type(value) in (int, float, str) else as_text(value)
+
+
+class _Formattables(dict[str, Any]):
+    """Named values for a format; only those that it uses must have a text."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _formattable(super().__getitem__(name))
 
 
 def _format(template: str, *args: Any, **named: Any) -> str:

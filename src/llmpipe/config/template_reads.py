@@ -122,6 +122,8 @@ class _Walk:
         else:
             for child in node.iter_child_nodes():
                 self.node(child, local)
+        if isinstance(node, nodes.Expr):
+            _begin_where_it_begins(node)
 
     # Paths
 
@@ -137,6 +139,7 @@ class _Walk:
     def chain(self, node: nodes.Node, local: set[str], guarded: bool) -> None:
         """Note the path that ends at `node`; what is not constant in it is walked over by itself."""
         parts: list[tuple[str | None, nodes.Node]] = []
+        last = node
         while isinstance(node, (nodes.Getattr, nodes.Getitem)):
             if isinstance(node, nodes.Getattr):
                 parts.append((node.attr, node))
@@ -148,6 +151,8 @@ class _Walk:
             node = node.node
         if not isinstance(node, nodes.Name):
             self.node(node, local)
+        last.lineno = node.lineno
+        if not isinstance(node, nodes.Name):
             return
         path = [node.name]
         for part, _ in reversed(parts):
@@ -195,8 +200,8 @@ class _Walk:
         """Calls of functions and macros by name stay; method calls were rewritten before."""
         callee = node.node
         if not isinstance(callee, nodes.Name):
-            self.fault("C243", "only functions, macros and methods can be called", node)
             self.node(callee, local)
+            self.fault("C243", "only functions, macros and methods can be called", callee)
         elif callee.name not in local and callee.name not in FUNCTIONS:
             hint = _suggest(callee.name, [*FUNCTIONS, *local])
             self.fault("C243", f"there is no function {callee.name!r}", callee, width=len(callee.name), hint=hint)
@@ -241,6 +246,11 @@ class _Walk:
         for default in node.defaults:
             self.node(default, local)
         self.block(node.body, local | {arg.name for arg in node.args} | {"caller", "varargs", "kwargs"})
+
+
+def _begin_where_it_begins(node: nodes.Expr) -> None:
+    """Jinja places an expression at its operator; errors look for it at its first character."""
+    node.lineno = min([node.lineno, *(child.lineno for child in node.iter_child_nodes() if child.lineno)])
 
 
 def _bound(target: nodes.Node) -> set[str]:

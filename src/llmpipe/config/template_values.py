@@ -92,7 +92,7 @@ def as_text(value: Any) -> str:
         raise NullValueError
     if kind is bool:
         return "true" if value else "false"
-    return as_json(value)
+    return str(value) if isinstance(value, str) else as_json(value)
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

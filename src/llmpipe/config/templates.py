@@ -122,7 +122,7 @@ def _collect(parts: Any, max_bytes: int | None) -> str:
             raise TooLargeError(f"the rendered text is longer than {limit:,} bytes")
         texts.append(part)
     text = "".join(texts)
-    if max_bytes is not None and not text.isascii() and size * 4 > limit and len(text.encode(errors="replace")) > limit:
+    if not text.isascii() and len(text.encode()) > limit and max_bytes is not None:
         raise TooLargeError(f"the rendered text is longer than {limit:,} bytes")
     return text
 
@@ -225,8 +225,8 @@ def _syntax_problem(error: Exception, text: str, where: Callable[[int], Place], 
     hint = ""
     for what, braces in (("end of print statement", "}}"), ("end of statement block", "%}")):
         if message.endswith(f"expected '{what}'"):
-            hint = f"the closing {braces} is missing before this"
+            hint = f"the closing {braces} is missing"
     if expression and text.lstrip().startswith(("{{", "{%")):
         hint = "an expression stands here: write it without the braces"
-    position = getattr(error, "lineno", 1) - 1
+    position = len(text.rstrip()) if "end of template" in message else getattr(error, "lineno", 1) - 1
     return Problem("C240", f"template syntax: {message[:1].lower()}{message[1:]}", where(position), hint)
