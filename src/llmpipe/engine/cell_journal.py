@@ -14,7 +14,9 @@ from llmpipe.engine.tally import Tally
 from llmpipe.errors import CallFailed
 from llmpipe.types import Attempt, LLMResponse, Usage
 
-_RECALL = "SELECT key, reply FROM attempts WHERE step = ? AND item = ? AND outcome = 'ok' AND reply IS NOT NULL ORDER BY id"
+_RECALL = (
+    "SELECT key, reply FROM attempts WHERE step = ? AND item = ? AND outcome = 'ok' AND reply IS NOT NULL ORDER BY id"
+)
 
 
 class Stopping(CallFailed):
@@ -38,11 +40,13 @@ class CellJournal:
         stopping: Callable[[], bool],
         cost: Callable[[str, Usage], Decimal | None],
         redact: Callable[[str], str],
+        redact_data: Callable[[str], str],
         tally: Tally,
         recall: bool,
     ) -> None:
         self._ledger, self._step, self._item, self._invocation = ledger, step, item, invocation
-        self._stopping, self._cost, self._redact, self._tally = stopping, cost, redact, tally
+        self._stopping, self._cost, self._tally = stopping, cost, tally
+        self._redact, self._redact_data = redact, redact_data
         self._open: dict[tuple[str, int], int] = {}
         self._recall = recall
         self._told: dict[str, LLMResponse] | None = None
@@ -81,7 +85,7 @@ class CellJournal:
         usage = attempt.usage or (response.usage if response else Usage())
         cost = self._cost(attempt.model, usage)
         self._count(attempt, usage, cost)
-        reply = self._redact(response_to_json(response).decode("utf-8", "replace")) if response else None
+        reply = self._redact_data(response_to_json(response).decode("utf-8", "replace")) if response else None
         row = (
             *(attempt.outcome, attempt.code, attempt.status, self._text(attempt.error)),
             *(attempt.latency_s, attempt.wait_s, attempt.billed),

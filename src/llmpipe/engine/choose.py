@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmpipe.config.fingerprint import Fingerprint, changes
+from llmpipe.config.fingerprint import Fingerprint, changes, from_json
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.runs import LAST, NoSuchRun, RunInfo, find_run, list_runs
@@ -56,7 +56,7 @@ def choose_run(pipeline: Pipeline, options: RunOptions, output: Path, fingerprin
 
 
 def _continue(pipeline: Pipeline, options: RunOptions, info: RunInfo, fingerprint: Fingerprint) -> Choice:
-    different = changes(Fingerprint.from_json(info.fingerprint), fingerprint)
+    different = _differences(info, fingerprint)
     if different and not options.accept_changes:
         raise Changed(f"run {info.run_id} was begun with another pipeline: {'; '.join(different)}")
     every = frozenset(step.id for step in pipeline.steps)
@@ -67,11 +67,18 @@ def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fing
     """Continue the last unfinished run of the same fingerprint, else begin one that carries over what still holds."""
     every = frozenset(step.id for step in pipeline.steps)
     runs = [info for info in list_runs(home) if info.whole]
-    if runs and not runs[0].finished and not changes(Fingerprint.from_json(runs[0].fingerprint), fingerprint):
+    if runs and not runs[0].finished and not _differences(runs[0], fingerprint):
         return Choice(runs[0].folder, runs[0], every, note=f"continuing run {runs[0].run_id}")
     finished = next((info for info in runs if info.finished), None)
     note = f"carrying over from run {finished.run_id}" if finished else ""
     return Choice(_fresh(home), None, every, base=finished, note=note)
+
+
+def _differences(info: RunInfo, fingerprint: Fingerprint) -> tuple[str, ...]:
+    try:
+        return changes(from_json(info.fingerprint), fingerprint)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ("its run.json does not say with which pipeline it was begun",)
 
 
 def _on_base(pipeline: Pipeline, options: RunOptions, output: Path) -> Choice:
@@ -83,13 +90,17 @@ def _on_base(pipeline: Pipeline, options: RunOptions, output: Path) -> Choice:
     else:
         found = next((info for info in list_runs(home) if info.finished), None)
         if found is None:
-            raise NoSuchRun(f"there is no finished run of {pipeline.name} to build on; run it once, or name one: --base")
+            raise NoSuchRun(
+                f"there is no finished run of {pipeline.name} to build on; run it once, or name one: --base"
+            )
         base = found
     redone = frozenset({named}) if options.only else frozenset({named}) | below
     every = frozenset(step.id for step in pipeline.steps)
     wanted = above | redone if options.only else every
     fixed = wanted - redone
-    return Choice(_fresh(home), None, wanted, base=base, carry=fixed, fixed=fixed, note=f"building on run {base.run_id}")
+    return Choice(
+        _fresh(home), None, wanted, base=base, carry=fixed, fixed=fixed, note=f"building on run {base.run_id}"
+    )
 
 
 def _related(pipeline: Pipeline, id: str) -> tuple[frozenset[str], frozenset[str]]:

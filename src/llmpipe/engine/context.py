@@ -16,7 +16,7 @@ from llmpipe.engine.items import UNSENT, Cell, Item, canonical, digest_of
 Expand = Callable[[Item], Any]
 
 
-class Blocked(Exception):  # noqa: N818 - a verdict, not a fault
+class Blocked(Exception):
     """The step cannot run for this item; `cell` says whether it is skipped (with the reason) or not sent."""
 
     def __init__(self, cell: Cell) -> None:

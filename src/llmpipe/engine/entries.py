@@ -22,14 +22,31 @@ def entry(key: str, item: Any, output: Any) -> dict[str, Any]:
     return {"key": key, "item": item, "output": output}
 
 
-class ItemEntries(Entries):
+class _Counted(Entries):
+    """A list that knows how many results are missing from it."""
+
+    _failed = 0
+    _skipped = 0
+
+    @property
+    def failed(self) -> int:
+        """How many items failed."""
+        return self._failed
+
+    @property
+    def skipped(self) -> int:
+        """How many items were skipped."""
+        return self._skipped
+
+
+class ItemEntries(_Counted):
     """The results of a step below one item."""
 
     def __init__(self, step: str, items: Sequence[Item]) -> None:
         cells = [(item, item.cells[step]) for item in items if step in item.cells]
         self._entries = [entry(i.key, i.data, c.output) for i, c in cells if c.status == "succeeded"]
-        self.failed = sum(c.status == "failed" for _, c in cells)
-        self.skipped = sum(c.status == "skipped" for _, c in cells)
+        self._failed = sum(c.status == "failed" for _, c in cells)
+        self._skipped = sum(c.status == "skipped" for _, c in cells)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -42,7 +59,7 @@ class ItemEntries(Entries):
         return self._entries[index]
 
 
-class StepEntries(Entries):
+class StepEntries(_Counted):
     """All results of a step, in input order, read from the ledger in blocks whenever they are walked."""
 
     def __init__(self, ledger: Ledger, *, scope: int, step: int, expand: Any = None) -> None:
@@ -56,9 +73,9 @@ class StepEntries(Entries):
                 (scope, step),
             )
         )
-        self._length = counts.get("succeeded", 0)
-        self.failed = counts.get("failed", 0)
-        self.skipped = counts.get("skipped", 0)
+        self._length = int(counts.get("succeeded", 0))
+        self._failed = int(counts.get("failed", 0))
+        self._skipped = int(counts.get("skipped", 0))
 
     def __len__(self) -> int:
         return self._length

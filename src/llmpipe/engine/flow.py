@@ -166,8 +166,8 @@ class Flow:
             known = item.known.get(node.step) if item.known is not None else None
             item.cells[node.step] = await self._runners[node.step].run_item(item, known)
             return
-        assert node.scope is not None  # noqa: S101 - a node is a step or a scope
-        assert node.inner is not None  # noqa: S101
+        assert node.scope is not None
+        assert node.inner is not None
         scope = self._run.pipeline.scopes[node.scope]
         if node.scope not in item.children:
             source = item.cells.get(scope.step or "") if scope.kind in ("fanout", "split") and scope.step else None

@@ -43,7 +43,7 @@ class Ledger(LedgerReader):
     def next_id(self, table: str) -> int:
         """A fresh id for `items` or `attempts`."""
         self._ids[table] += 1
-        return self._ids[table]
+        return int(self._ids[table])
 
     # -- writing ---------------------------------------------------------------------------------------------------
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmpipe.errors import StorageError
 
-Row = Sequence[Any]
+Row = Sequence[Any] | Mapping[str, Any]
 
 
 class LedgerReader:

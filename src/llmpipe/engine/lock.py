@@ -29,7 +29,7 @@ class RunLock:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> RunLock:
-        file = open(self._path, "a+", encoding="utf-8", opener=_private)  # noqa: SIM115 - open as long as the lock
+        file = open(self._path, "a+", encoding="utf-8", opener=_private)
         deadline = time.monotonic() + self._wait_s
         while True:
             try:
@@ -48,7 +48,9 @@ class RunLock:
         self._file = file
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._file is not None:
             self._file.truncate(0)
             self._file.close()

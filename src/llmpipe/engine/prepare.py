@@ -160,7 +160,9 @@ def _numbered(ledger: Ledger, table: str, names: list[str]) -> dict[str, int]:
     return {name: there[name] for name in names}
 
 
-def initial_tallies(ledger: Ledger, pipeline: Pipeline, steps: dict[str, int], scopes: dict[str, int]) -> dict[str, Tally]:
+def initial_tallies(
+    ledger: Ledger, pipeline: Pipeline, steps: dict[str, int], scopes: dict[str, int]
+) -> dict[str, Tally]:
     """The counts with which a run begins: nothing, or what earlier processes of it wrote down."""
     tallies = {}
     for step in pipeline.steps:
@@ -183,6 +185,7 @@ def make_client(
     from llmpipe.client.budget import BudgetKeeper
     from llmpipe.client.client import LLMClient
     from llmpipe.client.disk_cache import DiskCache
+    from llmpipe.client.proxies import Proxies
 
     calls, tokens_in, tokens_out, cost = ledger.rows(_SUMS)[0]
     budget = BudgetKeeper(
@@ -197,6 +200,7 @@ def make_client(
         secrets=environment.secret,
         budget=budget,
         redactor=redactor,
+        proxies=Proxies.from_environment(environment.variables.get),
     )
 
 

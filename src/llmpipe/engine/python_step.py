@@ -45,7 +45,7 @@ class PythonStep:
                 raise ItemError(f"{self._step.python} took longer than {self._seconds:g} s", code="D332") from err
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except Exception as err:  # noqa: BLE001 - whatever foreign code raises is a failure of this item
+            except Exception as err:
                 raise ItemError(f"{self._step.python} raised {type(err).__name__}: {err}", code="D330") from err
         return _plain(output, self._step)
 
@@ -89,11 +89,11 @@ def _find(step: Step, pipeline: Pipeline) -> Callable[..., Any]:
             sys.path.insert(0, str(folder))
     try:
         function = getattr(importlib.import_module(module_name), name)
-    except Exception as err:  # noqa: BLE001 - foreign code runs at import
+    except Exception as err:
         message = f"step '{step.id}' cannot load {step.python}: {type(err).__name__}: {err}"
-        raise ConfigError([Problem("C240", message, step.place)]) from err
+        raise ConfigError([Problem("C250", message, step.place)]) from err
     if not callable(function):
-        raise ConfigError([Problem("C240", f"{step.python} is not a function", step.place)])
+        raise ConfigError([Problem("C250", f"{step.python} is not a function", step.place)])
     return function  # type: ignore[no-any-return]
 
 

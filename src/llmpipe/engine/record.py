@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpipe._version import __version__
-from llmpipe.config.fingerprint import Fingerprint
+from llmpipe.config.fingerprint import Fingerprint, to_json
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import read_json, write_json
@@ -52,11 +52,11 @@ class Record:
             "reason": "",
             "started_at": earlier.get("started_at", self._started),
             "finished_at": None,
-            "whole": options.limit is None and options.key is None and not options.only or earlier.get("whole", False),
+            "whole": (options.limit is None and options.key is None and not options.only) or earlier.get("whole", False),
             "command": redactor.text(options.command),
             "base": choice.base.run_id if choice.base else None,
             "versions": {"llmpipe": __version__, "python": platform.python_version()},
-            "fingerprint": print_.to_json(),
+            "fingerprint": to_json(print_),
             "vars": redactor.data(dict(pipeline.vars)),
             "overrides": redactor.data(dict(pipeline.overrides)),
             "models": {name: _model_facts(model) for name, model in pipeline.models.items()},
@@ -98,9 +98,7 @@ class Record:
 
     def _concluded(self, run: RunState, reader: LedgerReader, notes: tuple[str, ...]) -> RunReport:
         ids = [id for id in (s.id for s in self._pipeline.steps) if id in self._choice.wanted]
-        numbers = {
-            id: (run.step_numbers[id], run.scope_numbers[self._pipeline.step(id).scope]) for id in ids
-        }
+        numbers = {id: (run.step_numbers[id], run.scope_numbers[self._pipeline.step(id).scope]) for id in ids}
         stopped = run.stopping()
         steps = tuple(
             count_step(reader, self._pipeline, id, numbers=numbers[id], tally=run.tallies[id], stopped=stopped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 _IGNORE = "# Runs and cached answers stay out of git.\n*\n"
 
 
-def run_pipeline(
-    pipeline: Pipeline, options: RunOptions, *, environment: Environment, progress: Progress
-) -> RunReport:
+def run_pipeline(pipeline: Pipeline, options: RunOptions, *, environment: Environment, progress: Progress) -> RunReport:
     """Run a pipeline to its end, or to where it has to stop.
 
     Raises before anything is sent: ConfigError, KeyMissing, LockHeld, NoSuchRun, Changed, StorageError. Everything that
@@ -52,7 +51,7 @@ def run_pipeline(
 
 def _refuse_python(pipeline: Pipeline) -> None:
     found = [
-        Problem("C241", f"step '{step.id}' runs Python code", step.place, note="pass --allow-python if you trust it")
+        Problem("C251", f"step '{step.id}' runs Python code", step.place, note="pass --allow-python if you trust it")
         for step in pipeline.steps
         if step.kind == "python"
     ]
@@ -131,14 +130,12 @@ class _Invocation:
         run = await self._state(ledger, invocation, output)
         flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._choice.continued is not None)
         self._trust(flow, ledger)
-        log = self._open_log()
         try:
-            with interruptible(run, self._progress):
+            with self._log(), interruptible(run, self._progress):
                 async with watch(run, flow, self._progress, prepare.effective_budget(self._pipeline, self._options)):
                     await self._flow(run, flow)
         finally:
             await run.client.aclose()
-            log()
         return run
 
     async def _flow(self, run: RunState, flow: Flow) -> None:
@@ -154,6 +151,8 @@ class _Invocation:
                 await asyncio.gather(work, return_exceptions=True)
 
     async def _state(self, ledger: Ledger, invocation: int, output: Path) -> RunState:
+        from llmpipe.client.redact import Redactor
+
         steps, scopes = await prepare.number_things(ledger, self._pipeline, self._redactor.text)
         client = prepare.make_client(
             self._pipeline, self._options, ledger=ledger, output=output, environment=self._environment,
@@ -169,6 +168,7 @@ class _Invocation:
             step_numbers=steps,
             scope_numbers=scopes,
             redactor=self._redactor,
+            values_redactor=Redactor(self._environment.resolved, shapes=False),
             cost=prepare.coster(self._pipeline),
             note=self._note,
             definitions={id: bytes.fromhex(text) for id, text in self._fingerprint.steps.items()},
@@ -187,17 +187,15 @@ class _Invocation:
         flow.trusted = not self._choice.changed
         known = {name: sha for name, sha in ledger.rows("SELECT name, sha256 FROM datasets WHERE complete = 1")}
         for scope in self._pipeline.scopes.values():
-            if scope.kind != "dataset" or scope.dataset not in known:
+            if scope.dataset is None or scope.dataset not in known:
                 continue
-            if self._options.retry_failed is not None:
-                flow.sources.complete.add(scope.id)
-            elif known[scope.dataset] == file_digest(self._pipeline.datasets[scope.dataset]):
+            if self._options.retry_failed is not None or known[scope.dataset] == file_digest(self._pipeline.datasets[scope.dataset]):
                 flow.sources.complete.add(scope.id)
 
-    def _open_log(self) -> Any:
-        from llmpipe.client.log import open_log
+    def _log(self) -> AbstractContextManager[Any]:
+        from llmpipe.client.log import log_to
 
-        return open_log(self._choice.folder / "log.jsonl", redactor=self._redactor)
+        return log_to(self._choice.folder / "log.jsonl", self._redactor)
 
 
 async def _until_stopped(run: RunState, work: asyncio.Task[None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from llmpipe.config.pipeline import Dataset, Scope
@@ -163,7 +164,7 @@ class Sources:
     def _pieces(self, parent: Item, scope: Scope) -> Sequence[Any]:
         """Pieces of a text. A text that is missing becomes one item that fails in every step, with the reason."""
         split = scope.split
-        assert split is not None  # noqa: S101 - a split scope has a split
+        assert split is not None
         names = {"item": self._run.expand(parent), "key": parent.key, "vars": dict(self._run.pipeline.vars)}
         names["steps"] = {id: cell.output for id, cell in parent.cells.items() if cell.status == "succeeded"}
         source = parent.cells.get(scope.step or "")
@@ -175,7 +176,8 @@ class Sources:
             return [{"": f"the text to split cannot be found: {err}"}]
         if not isinstance(text, str):
             return [{"": f"the text to split is {type(text).__name__}, not text"}]
-        return split_text(text, by=split.by, size=split.size, overlap=split.overlap)
+        pieces = split_text(text, by=split.by, size=split.size, overlap=split.overlap)
+        return [asdict(piece) for piece in pieces]
 
     # -- into the ledger -------------------------------------------------------------------------------------------
 
@@ -192,7 +194,7 @@ class Sources:
             id = there.get(key) or self._run.ledger.next_id("items")
             ord = child_ord(above.ord if above else "", n)
             item = Item(id, scope.id, key, ord, data, parent=parent or self._run.root, digest=digest)
-            text = self._run.redact(to_json(data))
+            text = self._run.redact_data(to_json(data))
             row = (id, number, key, above.id if above else None, ord, text, digest, self._run.invocation)
             self._run.ledger.put(INSERT_ITEM, row)
             items.append(item)

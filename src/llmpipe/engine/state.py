@@ -48,6 +48,7 @@ class RunState:
     step_numbers: Mapping[str, int]
     scope_numbers: Mapping[str, int]
     redactor: Redactor
+    values_redactor: Redactor
     cost: Callable[[str, Usage], Decimal | None]
     note: Callable[[str], None]
     definitions: Mapping[str, bytes]  # step id → digest of its own definition
@@ -64,8 +65,12 @@ class RunState:
     stop_event: asyncio.Event = field(default_factory=asyncio.Event)
 
     def redact(self, text: str) -> str:
-        """The text without secrets."""
+        """Text about the run (errors, replies that are no answers) without secrets or what looks like one."""
         return self.redactor.text(text)
+
+    def redact_data(self, text: str) -> str:
+        """JSON of rows and results without our secrets; what merely looks like one is the user's data and stays."""
+        return self.values_redactor.text(text)
 
     def stopping(self) -> bool:
         """True once nothing more may be sent."""

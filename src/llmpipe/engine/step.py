@@ -54,7 +54,7 @@ class StepRunner:
         `known` is what an earlier process of this run wrote down.
         """
         if self._is_split and isinstance(item.data, dict) and "" in item.data:
-            return await self._failed(item, known, b"", ItemError(item.data[""], code="D312"))
+            return await self._failed(item, known, b"", ItemError(item.data[""], code="D320"))
         try:
             names = self._sight.scope(item, self._run.expand)
             digest = self._sight.digest(item)
@@ -121,7 +121,7 @@ class StepRunner:
             output: Any = self._step.render.render(names)
             self._check_size(output)
         else:
-            assert self._python is not None  # noqa: S101 - the loader lets no fourth kind through
+            assert self._python is not None
             output = await self._python(names)
         self._check_output(output, names)
         return _Done(output)
@@ -139,6 +139,7 @@ class StepRunner:
             stopping=run.stopping,
             cost=run.cost,
             redact=run.redact,
+            redact_data=run.redact_data,
             tally=self.tally,
             recall=run.recall and not self._again(known),
         )
@@ -149,7 +150,7 @@ class StepRunner:
             max_reasks=self._step.max_reasks,
         )
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - we are in a coroutine that a task runs
+        assert task is not None
         run.at_work[task] = journal
         try:
             response = await run.client.acall(request, policy=policy, output=spec, journal=journal)
@@ -219,7 +220,7 @@ class StepRunner:
                 raise ItemError("; ".join(f"{v.path} {v.message}" for v in found[:3]), code="O503")
         unmet = self._unmet(output, names)
         if unmet:
-            raise ItemError(unmet, code="D312" if unmet.startswith("output.") else CheckFailed.code)
+            raise ItemError(unmet, code="D320" if unmet.startswith("output.") else CheckFailed.code)
 
     # -- writing down ----------------------------------------------------------------------------------------------
 
@@ -265,7 +266,7 @@ class StepRunner:
         error_type: str | None = None,
         failure_file: str | None = None,
     ) -> Cell:
-        output = self._run.redact(to_json(cell.output)) if cell.status == "succeeded" else None
+        output = self._run.redact_data(to_json(cell.output)) if cell.status == "succeeded" else None
         retries = sum(a.outcome != "ok" for a in response.attempts) if response else 0
         fallbacks = int(bool(response and response.answered_by and response.answered_by != self._first_choice(item)))
         cached = bool(response and response.cached)

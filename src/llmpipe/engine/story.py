@@ -91,9 +91,7 @@ _ATTEMPTS = (
 )
 
 
-def step_items(
-    info: RunInfo, step: str, *, status: str | None = None, limit: int | None = None
-) -> Iterator[ItemRow]:
+def step_items(info: RunInfo, step: str, *, status: str | None = None, limit: int | None = None) -> Iterator[ItemRow]:
     """The items of a step in input order. Raises NoSuchRun for an unknown step, StorageError."""
     ledger = LedgerReader(info.folder / "run.db")
     number, scope = _numbers(ledger, step)

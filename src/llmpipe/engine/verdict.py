@@ -122,9 +122,11 @@ def causes(ledger: LedgerReader, steps: Mapping[str, int]) -> tuple[Cause, ...]:
 ITEM_TITLES = {
     "D310": "an item lacks what a template needs",
     "D311": "a rendered text is too large",
-    "D312": "an output or text that another step needs is not there",
+    "D312": "a null would be written into a text",
     "D313": "a template could not be filled",
     "D314": "a condition is neither true nor false",
+    "D315": "a template does too much work",
+    "D320": "a list or text that another step runs over is not there",
     "D330": "a Python step raised an error",
     "D331": "a Python step returned what JSON cannot hold",
     "D332": "a Python step took too long",
@@ -132,7 +134,9 @@ ITEM_TITLES = {
 
 
 def _titles() -> dict[str, str]:
-    known: dict[str, str] = {kind.code: kind.title for kind in every_class(LlmpipeError) if issubclass(kind, CallFailed)}
+    known: dict[str, str] = {
+        kind.code: kind.title for kind in every_class(LlmpipeError) if issubclass(kind, CallFailed)
+    }
     return known | ITEM_TITLES
 
 
@@ -142,10 +146,14 @@ def disagreements(counts: StepCounts, tally: Tally, *, lines: int | None, stoppe
     if not counts.holds:
         found.append(f"{counts.id}: {counts.items} items are not the sum of their ends")
     if counts.unsent and not stopped:
-        found.append(f"{counts.id}: {counts.unsent} of {counts.items} items have no end although the run was not stopped")
+        found.append(
+            f"{counts.id}: {counts.unsent} of {counts.items} items have no end although the run was not stopped"
+        )
     for name in ("succeeded", "failed", "skipped"):
         if tally.status[name] != getattr(counts, name):
-            found.append(f"{counts.id}: {tally.status[name]} {name} were counted, the ledger has {getattr(counts, name)}")
+            found.append(
+                f"{counts.id}: {tally.status[name]} {name} were counted, the ledger has {getattr(counts, name)}"
+            )
     if lines is not None and lines != counts.succeeded:
         found.append(f"{counts.id}: {lines} results were written, {counts.succeeded} succeeded")
     return found

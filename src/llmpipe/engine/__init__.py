@@ -1,0 +1,1 @@
+"""What runs: the plan, the items, the ledger, the run."""

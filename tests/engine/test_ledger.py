@@ -1,0 +1,139 @@
+"""The ledger: what was committed is there, in order, and a fault is told to everybody who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.ledger_schema import INSERT_ITEM, INTEND, SETTLE
+from llmpipe.errors import StorageError
+
+
+def item(id: int, key: str) -> tuple[object, ...]:
+    return (id, 1, key, None, f"{id:08x}", "{}", b"", 1)
+
+
+def test_a_commit_makes_its_row_and_all_before_it_readable(tmp_path: Path) -> None:
+    async def main() -> list[tuple[str]]:
+        ledger = Ledger(tmp_path / "run.db")
+        for n in range(1000):
+            ledger.put(INSERT_ITEM, item(ledger.next_id("items"), f"k{n}"))
+        await ledger.commit()
+        found = ledger.rows("SELECT key FROM items ORDER BY id")
+        ledger.close()
+        return found
+
+    assert asyncio.run(main()) == [(f"k{n}",) for n in range(1000)]
+
+
+def test_what_is_queued_at_the_end_is_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        ledger = Ledger(tmp_path / "run.db")
+        ledger.put(INSERT_ITEM, item(1, "a"))
+        ledger.close()
+
+    asyncio.run(main())
+    assert LedgerReader(tmp_path / "run.db").rows("SELECT key FROM items") == [("a",)]
+
+
+def test_numbers_go_on_where_an_earlier_process_stopped(tmp_path: Path) -> None:
+    async def main() -> int:
+        ledger = Ledger(tmp_path / "run.db")
+        id = ledger.next_id("items")
+        await ledger.commit(INSERT_ITEM, item(id, f"k{id}"))
+        ledger.close()
+        return id
+
+    assert [asyncio.run(main()) for _ in range(3)] == [1, 2, 3]
+
+
+def test_an_attempt_is_settled_after_its_intent_even_in_one_group(tmp_path: Path) -> None:
+    async def main() -> list[tuple[str]]:
+        ledger = Ledger(tmp_path / "run.db")
+        settled = ("ok", None, 200, None, 0.1, None, "yes", 1, 2, None, None, 0.1, "{}", None, None, "m", 7)
+        ledger.put(SETTLE, ("ok", *[None] * 14, "m", 99))
+        ledger.put(INTEND, (7, 1, 1, 1, "r", "k", 1, "m", 0.0))
+        ledger.put(SETTLE, settled)
+        await ledger.commit()
+        found = ledger.rows("SELECT outcome FROM attempts WHERE id = 7")
+        ledger.close()
+        return found
+
+    assert asyncio.run(main()) == [("ok",)]
+
+
+def test_a_fault_of_the_writer_reaches_everybody_who_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        ledger = Ledger(tmp_path / "run.db")
+        with pytest.raises(StorageError, match="could not be written"):
+            await ledger.commit("INSERT INTO nowhere VALUES (1)")
+        with pytest.raises(StorageError):
+            ledger.put(INSERT_ITEM, item(1, "a"))
+        ledger.close()
+
+    asyncio.run(main())
+
+
+def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        ledger = Ledger(tmp_path / "run.db")
+        await ledger.commit("UPDATE meta SET value = '99' WHERE name = 'version'")
+        ledger.close()
+        with pytest.raises(StorageError, match="version 99"):
+            Ledger(tmp_path / "run.db")
+
+    asyncio.run(main())
+
+
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    path.write_bytes(b"not a database, but somebody's data " * 100)
+    with pytest.raises(StorageError):
+        Ledger(path)
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        Ledger(tmp_path / "run.db").close()
+
+    asyncio.run(main())
+    assert (tmp_path / "run.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_keeps_what_was_committed(tmp_path: Path) -> None:
+    """The file size limit stands for a disk that is full: writes fail in the middle, rows before it stay."""
+    path = tmp_path / "run.db"
+    code = f"""
+        import asyncio, resource, signal
+        from pathlib import Path
+        from llmpipe.engine.ledger import Ledger
+        from llmpipe.engine.ledger_schema import INSERT_ITEM
+        from llmpipe.errors import StorageError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        async def main():
+            ledger = Ledger(Path({str(path)!r}))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+            done = 0
+            try:
+                for n in range(1, 100_000):
+                    await ledger.commit(INSERT_ITEM, (n, 1, f"k{{n}}", None, "", "x" * 2000, b"", 1))
+                    done = n
+            except StorageError:
+                print(done)
+        asyncio.run(main())
+    """
+    out = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, timeout=60, check=False)
+    done = int(out.stdout)
+    assert done > 10
+    kept = LedgerReader(path).value("SELECT COUNT(*) FROM items")
+    assert kept >= done
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 400_000

@@ -1,0 +1,89 @@
+"""The lock of a pipeline: one at a time, dead with its process, refused on network file systems."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from llmpipe.engine.lock import RunLock, file_system, is_held, refuse_network
+from llmpipe.errors import LockHeld, StorageError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from llmpipe.engine.lock import RunLock
+with RunLock(Path(sys.argv[1]), command="llmpipe run x"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", dedent(HOLD), str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield process  # type: ignore[misc]
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_run_is_told_who_holds_the_lock(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    assert is_held(tmp_path)
+    with pytest.raises(LockHeld, match=f"process {holder.pid}"), RunLock(tmp_path):
+        pass
+
+
+def test_the_lock_dies_with_its_process(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    holder.kill()
+    holder.wait()
+    with RunLock(tmp_path):
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+
+
+def test_waiting_takes_the_lock_once_it_is_free(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    begun = time.monotonic()
+    with pytest.raises(LockHeld), RunLock(tmp_path, wait_s=0.5):
+        pass
+    assert time.monotonic() - begun >= 0.5
+    holder.kill()
+    with RunLock(tmp_path, wait_s=10):
+        pass
+
+
+MOUNTS = """\
+22 1 8:1 / / rw - ext4 /dev/sda1 rw
+40 22 0:50 / /mnt/share rw - nfs4 server:/x rw
+41 22 0:51 / /mnt/with\\040space rw - cifs //server/x rw
+42 40 0:52 / /mnt/share/local rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/home/x/output", "ext4"),
+        ("/mnt/share/output", "nfs4"),
+        ("/mnt/share/local/output", "tmpfs"),
+        ("/mnt/with space/a", "cifs"),
+        ("/mnt/shared", "ext4"),
+    ],
+)
+def test_the_file_system_of_a_folder_is_found(tmp_path: Path, folder: str, kind: str) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    assert file_system(Path(folder), mounts) == kind
+
+
+def test_network_file_systems_are_refused_with_the_reason(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    with pytest.raises(StorageError, match="network file system.*nfs4"):
+        refuse_network(Path("/mnt/share/x"), mounts=mounts)
+    refuse_network(Path("/srv"), mounts=mounts)
