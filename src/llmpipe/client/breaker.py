@@ -1,4 +1,4 @@
-"""The circuit breaker of a gate: opens after faults in a row, waits, lets a probe through, closes. Pure: time comes in."""
+"""The circuit breaker of a gate: opens after faults in a row, waits, probes with one call, closes. Pure."""
 
 from __future__ import annotations
 

@@ -133,8 +133,8 @@ class BudgetKeeper:
             return f"${spent} of ${limit} are spent, the next call may cost ${more}"
         tokens = self.spent_tokens + self._reserved_tokens + amount.tokens
         if budget.tokens is not None and tokens > budget.tokens:
-            spent, limit = self.spent_tokens, budget.tokens
-            return f"{spent:,} of {limit:,} tokens are used, the next call may take {amount.tokens:,}"
+            used = f"{self.spent_tokens:,} of {budget.tokens:,} tokens are used"
+            return f"{used}, the next call may take {amount.tokens:,}"
         calls = self.spent_calls + self._reserved_calls + amount.calls
         if budget.calls is not None and calls > budget.calls:
             return f"{self.spent_calls:,} of {budget.calls:,} calls are made"

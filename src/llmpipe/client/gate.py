@@ -66,8 +66,8 @@ class Gate:
         """Wait for a place, first come, first served; cancelling gives it back.
 
         `max_hold`: the longest wait in seconds that a server may ask for, None = any. `patient` False: do not wait for
-        a breaker to close (another model can be asked). Raises RetryAfterTooLong, ProviderDown, or the account error that
-        closed the gate, all with `sent` False.
+        a breaker to close (another model can be asked). Raises RetryAfterTooLong, ProviderDown, or the account error
+        that closed the gate, all with `sent` False.
         """
         now = self._clock()
         self._refuse(now, max_hold, patient)
@@ -134,9 +134,7 @@ class Gate:
             return _unsent(ProviderDown(f"{self.name} has faults in a row; nothing was sent"))
         held = state.held_until - now
         if max_hold is not None and held > max_hold:
-            text = (
-                f"{self.name} asks everybody to wait another {held:.0f} s, more than {max_hold:g} s; nothing was sent"
-            )
+            text = f"{self.name} asks for a wait of another {held:.0f} s, more than {max_hold:g} s; nothing was sent"
             return _unsent(RetryAfterTooLong(text, retry_after=held))
         return None
 

@@ -22,7 +22,7 @@ class Pace:
         if not per_minute > 0:
             raise ValueError("a pace needs a rate above 0")
         self.per_minute = per_minute
-        self._unit_s = (60.0 + self.SLACK_S) / per_minute
+        self._unit_s = (60.0 + 1.5 * self.SLACK_S) / per_minute
         self._free_at = 0.0  # when all that has passed is paid for
 
     def ready_at(self) -> float:
@@ -80,7 +80,7 @@ class Ramp:
             self._step *= 2
 
     def rejected(self, rank: int) -> bool:
-        """Note the first rejection of a burst, of the call that was number `rank` in flight. True: the limit changed."""
+        """Note the first rejection of a burst, of call number `rank` in flight. True: the limit changed."""
         if self.fixed is not None:
             return False
         before = self.limit

@@ -79,8 +79,11 @@ def _secret(call: Call, deps: Deps) -> str | None:
 
 async def _echo(call: Call, deps: Deps) -> LLMResponse:
     """The embedded provider's answer, after the latency that it was told to have, so that every clock applies."""
-    if call.request.latency_s:
-        await deps.sleep(call.request.latency_s)
+    plan = echo.plan(call.request, attempt=call.number, model=call.target.model)
+    if plan.delay_s > 0:
+        await deps.sleep(plan.delay_s)
     else:
         await asyncio.sleep(0)
-    return echo.answer(call.request, attempt=call.number)
+    if isinstance(plan.outcome, CallFailed):
+        raise plan.outcome
+    return plan.outcome

@@ -1,0 +1,157 @@
+"""The budget: never more than was reserved, whatever the order in which calls end."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmpipe.client.budget import Amount, BudgetKeeper
+from llmpipe.errors import BudgetExceeded
+from llmpipe.policy import Budget
+
+
+def usd(cents: int, tokens: int = 0) -> Amount:
+    return Amount(Decimal(cents) / 100, tokens, 1)
+
+
+CALLS = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 100), st.integers(0, 3), st.booleans()), min_size=1, max_size=40
+)
+
+
+@given(CALLS, st.integers(0, 200), st.integers(0, 150), st.integers(1, 20))
+def test_never_a_cent_a_token_or_a_call_above_the_budget(
+    calls: list[tuple[int, int, int, bool]], limit: int, token_limit: int, call_limit: int
+) -> None:
+    """Each call reserves, works for a few turns of the loop, settles with at most what it reserved, or is cancelled."""
+    budget = Budget(usd=Decimal(limit) / 100, tokens=token_limit, calls=call_limit)
+
+    async def call(keeper: BudgetKeeper, cents: int, share: int, turns: int, stop: bool) -> None:
+        bound = usd(cents, cents)
+        reservation = await keeper.reserve(bound)
+        try:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        finally:
+            keeper.settle(reservation, usd(cents * share // 100, cents * share // 100))
+            assert keeper.spent_usd + keeper._reserved_usd <= limit
+            assert keeper.spent_tokens + keeper._reserved_tokens <= token_limit
+            assert keeper.spent_calls + keeper._reserved_calls <= call_limit
+
+    async def main() -> None:
+        keeper = BudgetKeeper(budget)
+        tasks = [asyncio.create_task(call(keeper, *parts)) for parts in calls]
+        await asyncio.sleep(0)
+        for task, parts in zip(tasks, calls, strict=True):
+            if parts[3]:
+                task.cancel()
+        ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        assert all(end is None or isinstance(end, BudgetExceeded | asyncio.CancelledError) for end in ends), ends
+        assert keeper._open == 0
+        assert (keeper._reserved_usd, keeper._reserved_tokens, keeper._reserved_calls) == (0, 0, 0)
+        assert keeper.spent_usd * 100 <= limit
+        assert keeper.spent_tokens <= token_limit
+        assert keeper.spent_calls <= call_limit
+
+    asyncio.run(main())
+
+
+def test_what_does_not_fit_waits_for_open_reservations_and_goes_on_with_what_they_left() -> None:
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(usd=Decimal("1.00")))
+        first = await keeper.reserve(usd(80))
+        second = asyncio.create_task(keeper.reserve(usd(50)))
+        await asyncio.sleep(0.01)
+        assert not second.done()
+        keeper.settle(first, usd(10))
+        assert (await second).amount == usd(50)
+        assert keeper.spent_usd == Decimal("0.10")
+
+    asyncio.run(main())
+
+
+def test_when_nothing_is_open_what_does_not_fit_is_exceeded_and_says_by_what() -> None:
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(usd=Decimal("2.00")), spent_usd=Decimal("1.75"))
+        with pytest.raises(
+            BudgetExceeded, match=r"\$1\.75 of \$2\.00 are spent, the next call may cost \$0\.26"
+        ) as caught:
+            await keeper.reserve(usd(26))
+        assert caught.value.sent is False
+        assert (await keeper.reserve(usd(25))).open
+
+    asyncio.run(main())
+
+
+def test_those_who_wait_fail_when_the_last_reservation_left_too_little() -> None:
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(usd=Decimal("1.00")))
+        first = await keeper.reserve(usd(90))
+        large, small = asyncio.create_task(keeper.reserve(usd(50))), asyncio.create_task(keeper.reserve(usd(5)))
+        await asyncio.sleep(0)
+        keeper.settle(first, usd(90))
+        with pytest.raises(BudgetExceeded):
+            await large
+        assert (await small).amount == usd(5)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("budget", "spent", "words"),
+    [
+        (Budget(calls=3), {"spent_calls": 3}, "3 of 3 calls"),
+        (Budget(tokens=1_000), {"spent_tokens": 1_000}, "1,000 of 1,000 tokens"),
+    ],
+)
+def test_calls_and_tokens_of_earlier_processes_count(budget: Budget, spent: dict[str, Any], words: str) -> None:
+    with pytest.raises(BudgetExceeded, match=words):
+        asyncio.run(BudgetKeeper(budget, **spent).reserve(usd(0, 1)))
+
+
+def test_money_is_not_spent_on_a_model_of_unknown_price() -> None:
+    with pytest.raises(BudgetExceeded, match="no known price"):
+        asyncio.run(BudgetKeeper(Budget(usd=Decimal(1))).reserve(Amount(None, 1, 1)))
+
+
+def test_without_a_limit_in_money_an_unknown_price_is_counted_apart() -> None:
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(calls=5))
+        keeper.settle(await keeper.reserve(Amount(None, 1, 1)), Amount(None, 1, 1))
+        assert (keeper.unpriced_calls, keeper.spent_usd, keeper.spent_calls) == (1, 0, 1)
+
+    asyncio.run(main())
+
+
+def test_the_wall_limit_stops_new_calls_and_those_who_wait() -> None:
+    now = [100.0]
+
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(wall_s=60, calls=1), clock=lambda: now[0])
+        assert keeper.left_s() == 60
+        await keeper.reserve(usd(0))
+        now[0] = 159.95
+        with pytest.raises(BudgetExceeded, match="wall limit of 60 s"):
+            await keeper.reserve(usd(0))
+        now[0] = 161
+        with pytest.raises(BudgetExceeded, match="wall limit"):
+            await keeper.reserve(usd(0))
+        assert keeper.left_s() == 0
+
+    asyncio.run(main())
+
+
+def test_settling_twice_counts_once() -> None:
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(calls=5))
+        reservation = await keeper.reserve(usd(1))
+        keeper.settle(reservation, usd(1))
+        keeper.settle(reservation, usd(1))
+        assert keeper.spent_calls == 1
+
+    asyncio.run(main())

@@ -1,0 +1,170 @@
+"""Pace, ramp and breaker, with numbers for a clock."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmpipe.client.breaker import Breaker, BreakerPolicy
+from llmpipe.client.limiter import AUTO_START, PATIENCE, Pace, Ramp
+
+
+class TestPace:
+    @given(
+        rate=st.floats(1, 100_000),
+        calls=st.lists(st.tuples(st.floats(0, 30), st.floats(0.01, 1)), min_size=1, max_size=200),
+    )
+    def test_no_window_of_a_minute_ever_holds_more_than_the_rate(
+        self, rate: float, calls: list[tuple[float, float]]
+    ) -> None:
+        """Up to one call, which passes before it is counted."""
+        pace, now = Pace(rate), 0.0
+        passed: list[tuple[float, float]] = []
+        for delay, share in calls:
+            units = share * rate
+            now = max(now + delay, pace.ready_at())
+            pace.take(now, units)
+            passed.append((now, units))
+        for index, (start, _) in enumerate(passed):
+            window = [units for at, units in passed[index:] if at < start + 60]
+            assert sum(window[:-1]) <= rate * (1 + 1e-6)
+
+    def test_requests_are_spread_evenly_and_never_more_than_the_rate(self) -> None:
+        pace, now, times = Pace(60), 0.0, []
+        for _ in range(200):
+            now = max(now, pace.ready_at())
+            pace.take(now, 1)
+            times.append(now)
+        gaps = [b - a for a, b in itertools.pairwise(times[1:])]
+        assert min(gaps) > 0.99
+        assert max(sum(start <= t < start + 60 for t in times) for start in times) <= 60
+
+    def test_an_overestimate_is_given_back(self) -> None:
+        pace = Pace(600)
+        pace.take(0.0, 100)
+        before = pace.ready_at()
+        pace.correct(-90)
+        assert pace.ready_at() == pytest.approx(before - 90 * 60.15 / 600)
+
+    def test_unused_time_is_not_saved_up(self) -> None:
+        pace = Pace(60)
+        pace.take(1000.0, 1)
+        assert pace.ready_at() > 1000.5
+
+
+class TestRamp:
+    def test_it_doubles_every_round_trip_until_the_first_rejection(self) -> None:
+        ramp = Ramp()
+        for _ in range(3):
+            for _ in range(ramp.allowed):
+                ramp.answered(in_use=True)
+        assert ramp.allowed == AUTO_START * 8
+        assert ramp.rejected(41) is True
+        assert ramp.allowed == 40
+
+    def test_a_limit_that_nobody_needs_does_not_grow(self) -> None:
+        ramp = Ramp()
+        for _ in range(100):
+            ramp.answered(in_use=False)
+        assert ramp.allowed == AUTO_START
+
+    def test_the_ceiling_is_remembered_and_tried_ever_more_rarely(self) -> None:
+        ramp = Ramp()
+        ramp.rejected(7)
+        tries = []
+        answers = 0
+        for _ in range(20 * PATIENCE):
+            ramp.answered(in_use=True)
+            answers += 1
+            if ramp.allowed > 6:
+                tries.append(answers)
+                ramp.rejected(7)
+                assert ramp.allowed == 6
+                answers = 0
+        assert tries[0] == PATIENCE
+        assert tries[1:4] == [2 * PATIENCE, 4 * PATIENCE, 8 * PATIENCE]
+
+    def test_a_ceiling_that_was_raised_is_found_with_growing_steps(self) -> None:
+        ramp = Ramp()
+        ramp.rejected(7)
+        for _ in range(4 * PATIENCE):
+            ramp.answered(in_use=True)
+        assert ramp.allowed == 6 + 1 + 2 + 4 + 8
+
+    def test_rejections_that_come_soon_again_cut_by_a_fifth(self) -> None:
+        ramp = Ramp()
+        ramp.rejected(51)
+        assert ramp.allowed == AUTO_START  # fewer were allowed than were in flight before
+        for _ in range(3):
+            ramp.rejected(9)
+        assert ramp.allowed == 4
+
+    @given(st.lists(st.one_of(st.just("ok"), st.integers(1, 2000)), max_size=300))
+    def test_the_limit_stays_within_its_bounds(self, story: list[str | int]) -> None:
+        ramp = Ramp()
+        for event in story:
+            if event == "ok":
+                ramp.answered(in_use=True)
+            else:
+                ramp.rejected(int(event))
+            assert 1 <= ramp.allowed <= 1024
+
+    def test_a_fixed_number_is_never_changed(self) -> None:
+        ramp = Ramp(3)
+        assert ramp.rejected(3) is False
+        ramp.answered(in_use=True)
+        assert ramp.allowed == 3
+
+
+class TestBreaker:
+    POLICY = BreakerPolicy(threshold=3, first_wait_s=1, wait_cap_s=4, probes=3, rest_s=60)
+
+    def opened(self) -> Breaker:
+        breaker = Breaker(self.POLICY)
+        assert [breaker.fault(0.0, probe=False) for _ in range(3)] == [False, False, True]
+        return breaker
+
+    def test_it_opens_after_faults_in_a_row_only(self) -> None:
+        breaker = Breaker(self.POLICY)
+        for _ in range(10):
+            breaker.fault(0.0, probe=False)
+            breaker.fault(0.0, probe=False)
+            breaker.answered()
+        assert breaker.state == "closed"
+        assert self.opened().state == "open"
+
+    def test_it_waits_then_lets_one_probe_pass_and_closes_on_its_answer(self) -> None:
+        breaker = self.opened()
+        assert breaker.ready_at() == 1.0
+        assert breaker.passed() is True
+        assert breaker.ready_at() == math.inf
+        breaker.answered()
+        assert (breaker.state, breaker.ready_at(), breaker.passed()) == ("closed", 0.0, False)
+
+    def test_each_failed_probe_doubles_the_wait_until_it_gives_up(self) -> None:
+        breaker, now, waits = self.opened(), 0.0, []
+        while not breaker.is_down(now):
+            waits.append(breaker.ready_at() - now)
+            now = breaker.ready_at()
+            assert breaker.passed()
+            breaker.fault(now, probe=True)
+        assert waits == [1, 2, 4]
+        assert breaker.is_down(now + 59)
+        assert not breaker.is_down(now + 61)
+
+    def test_late_faults_of_calls_that_were_in_flight_change_nothing(self) -> None:
+        breaker = self.opened()
+        for _ in range(50):
+            assert breaker.fault(0.5, probe=False) is False
+        assert breaker.ready_at() == 1.0
+
+    def test_a_probe_that_was_cancelled_leaves_room_for_the_next(self) -> None:
+        breaker = self.opened()
+        breaker.passed()
+        breaker.abandoned(5.0)
+        assert breaker.ready_at() == 5.0
+        assert breaker.passed() is True

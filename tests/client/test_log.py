@@ -1,0 +1,129 @@
+"""The structured log: private, whole lines, no secrets, data never taken for a format."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loguru import logger
+
+from llmpipe.client.log import log_to
+from llmpipe.client.redact import Redactor
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.jsonl"
+
+
+def test_one_json_object_a_line_with_what_was_bound(path: Path) -> None:
+    with log_to(path, Redactor()):
+        logger.bind(request_id="r1", model="echo/demo", latency_s=0.25, attempt=1).info("llm_call_ok")
+    (line,) = lines(path)
+    assert line.pop("ts") > 1_600_000_000
+    assert line == {
+        "level": "info",
+        "event": "llm_call_ok",
+        "request_id": "r1",
+        "model": "echo/demo",
+        "latency_s": 0.25,
+        "attempt": 1,
+    }
+
+
+def test_only_the_owner_can_read_it(path: Path) -> None:
+    path.write_text("")
+    path.chmod(0o644)
+    with log_to(path, Redactor()):
+        logger.info("x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic"), log_to(path, Redactor()):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_lines_of_an_earlier_process_stay(path: Path) -> None:
+    for event in ("one", "two"):
+        with log_to(path, Redactor()):
+            logger.info(event)
+    assert [line["event"] for line in lines(path)] == ["one", "two"]
+
+
+def test_hostile_data_stays_on_its_line_and_is_no_format(path: Path) -> None:
+    hostile = 'x\n{"event": "forged"}\u2028{0} {attempt.__class__} <red>\x1b[31m\ud800'
+    with log_to(path, Redactor()):
+        logger.bind(error=hostile).warning("llm_call_failed")
+    assert path.read_bytes().isascii()
+    (line,) = lines(path)
+    assert line["error"] == hostile
+    assert line["event"] == "llm_call_failed"
+
+
+def test_secrets_are_taken_out_in_every_field(path: Path) -> None:
+    with log_to(path, Redactor(["canary-9431-key"])):
+        logger.bind(error="key canary-9431-key", nested={"a": ["canary-9431-key"]}).warning("canary-9431-key")
+    assert "canary" not in path.read_text()
+    assert len(lines(path)) == 1
+
+
+def test_a_line_from_which_a_key_was_taken_is_still_json(path: Path) -> None:
+    headers = {"authorization": "Bearer abcdef0123456789", "api_key": "abcdef0123456789"}
+    with log_to(path, Redactor()):
+        logger.bind(headers=headers, body=json.dumps(headers)).warning("x")
+    (line,) = lines(path)
+    assert "abcdef0123456789" not in path.read_text()
+    assert set(line["headers"]) == {"authorization", "api_key"}
+    assert set(json.loads(line["body"])) == {"authorization", "api_key"}
+
+
+def test_a_traceback_has_no_values_of_variables(path: Path) -> None:
+    def fail() -> None:
+        password = "hunter2-in-a-variable"
+        raise ValueError("went wrong", len(password))
+
+    with log_to(path, Redactor()):
+        try:
+            fail()
+        except ValueError:
+            logger.exception("broke")
+    (line,) = lines(path)
+    assert "ValueError" in line["exception"]
+    assert "hunter2-in-a-variable" not in line["exception"].replace('password = "hunter2-in-a-variable"', "")
+
+
+def test_bound_names_do_not_hide_the_lines_own(path: Path) -> None:
+    with log_to(path, Redactor()):
+        logger.bind(event="e", level="l", ts="t").info("real")
+    (line,) = lines(path)
+    assert (line["event"], line["event_"], line["level_"]) == ("real", "e", "l")
+
+
+def test_after_the_block_nothing_is_written(path: Path) -> None:
+    with log_to(path, Redactor()):
+        logger.info("in")
+    logger.info("out")
+    assert [line["event"] for line in lines(path)] == ["in"]
+
+
+def test_the_level_is_kept(path: Path) -> None:
+    with log_to(path, Redactor(), level="WARNING"):
+        logger.info("no")
+        logger.warning("yes")
+    assert [line["event"] for line in lines(path)] == ["yes"]
+
+
+def test_a_warning_is_in_the_file_at_once(path: Path) -> None:
+    with log_to(path, Redactor()):
+        logger.warning("now")
+        assert [line["event"] for line in lines(path)] == ["now"]
