@@ -107,9 +107,8 @@ def every_entry() -> dict[str, Entry]:
 
 
 def _ends(code: str) -> int | None:
-    if code[0] in "YC":
-        return 2
-    return 2 if "D300" <= code <= "D309" else None
+    """The exit code of a problem that is found before anything is sent; None for what happens to one item."""
+    return 2 if code[0] in "YCOP" or "D300" <= code <= "D309" else None
 
 
 def _of_class(kind: type[LlmpipeError]) -> Entry:

@@ -130,6 +130,6 @@ def told(error: LlmpipeError) -> list[str]:
 
 
 def _variable(name: str) -> str | None:
-    from llmpipe.config.environment import Environment
+    from llmpipe.config.environment import variable
 
-    return Environment.load().get(name)
+    return variable(name)

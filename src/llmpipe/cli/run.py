@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmpipe.config.pipeline import Pipeline
     from llmpipe.engine.options import RunOptions
     from llmpipe.engine.results import RunReport
+    from llmpipe.errors import LlmpipeError
     from llmpipe.report.progress import Display
 
 # What `llmpipe run` takes. To take a flag away, remove its line here and its use in `options`.
@@ -108,11 +109,24 @@ def parser() -> CommandParser:
 
 def main(words: Sequence[str], console: Console) -> int:
     """Run the pipeline; the exit code is the run's."""
+    from llmpipe.errors import LlmpipeError
+
     args = _understood(words)
+    try:
+        return _main(args, words, console)
+    except LlmpipeError as error:
+        if args.json:
+            console.json(_refusal(error, args))
+        raise
+
+
+def _main(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
     path = pipeline_file(args.pipeline)
-    pipeline = _loaded(path, args, console)
-    if pipeline is None:
-        return 2
+    pipeline = load(path, args)
+    if pipeline.warnings and not args.quiet:
+        from llmpipe.report.problems import render
+
+        console.err(render(pipeline.warnings, "text"))
     environment = environment_of(pipeline)
     _prepare(console, pipeline, environment, args)
     report = _run(pipeline, environment, args, words, console)
@@ -120,6 +134,14 @@ def main(words: Sequence[str], console: Console) -> int:
         return 0
     _tell(report, args, console)
     return report.exit_code
+
+
+def _refusal(error: LlmpipeError, args: argparse.Namespace) -> dict[str, Any]:
+    """What --json prints where there was no run."""
+    found: dict[str, Any] = {"pipeline_path": args.pipeline, "status": "refused", "exit_code": error.exit_code}
+    found |= {"code": error.code, "reason": str(error)}
+    problems = getattr(error, "problems", None)
+    return found if problems is None else {**found, "problems": problems}
 
 
 def _understood(words: Sequence[str]) -> argparse.Namespace:
@@ -146,26 +168,13 @@ def _flag(dest: str) -> str:
     return "--from" if dest == "from_step" else "--" + dest.replace("_", "-")
 
 
-def _loaded(path: Path, args: argparse.Namespace, console: Console) -> Pipeline | None:
-    from llmpipe.errors import ConfigError
-    from llmpipe.report.problems import render
-
-    try:
-        pipeline = load(path, args)
-    except ConfigError as error:
-        console.err(render(error.problems, "text"))
-        if args.json:
-            console.json({"pipeline_path": path, "status": "refused", "exit_code": 2, "problems": error.problems})
-        return None
-    if pipeline.warnings and not args.quiet:
-        console.err(render(pipeline.warnings, "text"))
-    return pipeline
-
-
 def _prepare(console: Console, pipeline: Pipeline, environment: Environment, args: argparse.Namespace) -> None:
     """Let a crash write below the run's output, without the values of keys."""
     from llmpipe.client.redact import Redactor
+    from llmpipe.providers.table import resolve
 
+    for name in {name for model in pipeline.models.values() for name in resolve(model).api_key_envs}:
+        environment.secret(name)  # so that a key pasted into the command line is known as one
     console.crash_folder = _output(args) or pipeline.root / "output"
     console.redact = lambda text: Redactor(environment.resolved).text(text)
 
@@ -209,9 +218,6 @@ def _run(
     from llmpipe.engine.run import run_pipeline
     from llmpipe.errors import LockHeld
 
-    for model in pipeline.models.values():
-        if model.api_key_env:
-            environment.secret(model.api_key_env)  # so that a key pasted into the command line is known as one
     command = console.redact("llmpipe run " + shlex.join(words))
     display = _display(args, console)
     try:

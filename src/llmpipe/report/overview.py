@@ -8,7 +8,7 @@ from typing import Any
 
 from llmpipe.engine.runs import RunInfo
 from llmpipe.engine.story import AttemptRow, ItemRow, ItemStory
-from llmpipe.report.figures import columns_of, count, fill, latency, money, moment, plural, said, shorten
+from llmpipe.report.figures import columns_of, count, fill, latency, moment, money, plural, said, shorten
 from llmpipe.report.plain import plain
 
 MOST_TEXT = 20_000  # characters of one text on the screen; --json has all of it
@@ -35,7 +35,8 @@ def story(told: ItemStory) -> Iterator[str]:
         yield f"  {plain(' '.join(part for part in (told.code, told.error) if part))}"
     if told.reason:
         yield f"  {plain(told.reason)}"
-    yield from _section("item", told.item)
+    if told.item not in ({}, None):
+        yield from _section("item", told.item)
     for message in told.messages:
         yield from _section(f"asked ({message.get('role', '?')})", message.get("content", ""))
     for attempt in told.attempts:
