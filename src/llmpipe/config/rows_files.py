@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from llmpipe.config.paths import display
 from llmpipe.config.pipeline import Dataset
@@ -42,12 +42,13 @@ def parts(dataset: Dataset, stdin: BinaryIO | None) -> Iterator[Part]:
     if dataset.stdin:
         source = stdin if stdin is not None else sys.stdin.buffer
         with reporting("<stdin>"):
-            packed = io.BufferedReader(_Chunks(_read_on(source)), _CHUNK)
-            yield Part(_prepared(packed, "<stdin>", dataset.encoding), "<stdin>", None)
+            piped = io.BufferedReader(_Chunks(_read_on(source)), _CHUNK)
+            yield Part(_prepared(piped, "<stdin>", dataset.encoding), "<stdin>", None)
         return
     for path in dataset.paths:
         file = display(path)
-        with reporting(file), path.open("rb", _CHUNK) as packed:
+        with reporting(file), path.open("rb", _CHUNK) as opened:
+            packed: Any = opened  # buffered, so that it can be looked into
             if path.suffix == ".gz" and packed.peek(1) and packed.peek(2)[:2] != _GZIP:
                 raise DataError("the file is named .gz but is not packed with gzip", file=file, code="D301")
             yield Part(_prepared(packed, file, dataset.encoding), file, path)
@@ -64,13 +65,13 @@ def reporting(file: str) -> Iterator[None]:
         raise DataError(f"cannot read it: {error.strerror or error}", file=file, code="D301") from None
 
 
-def _prepared(packed: io.BufferedReader, file: str, encoding: str) -> BinaryIO:
+def _prepared(packed: Any, file: str, encoding: str) -> BinaryIO:
     """The stream unpacked, in UTF-8, after the byte order mark."""
-    stream = packed
+    stream: Any = packed  # buffered, whatever lies below
     if packed.peek(2)[:2] == _GZIP:
-        stream = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=packed)), _CHUNK)
+        stream = io.BufferedReader(gzip.GzipFile(fileobj=packed), _CHUNK)
     if encoding.lower() not in _UTF8:
-        return io.BufferedReader(_Chunks(_transcoded(stream, file, encoding)), _CHUNK)
+        return cast(BinaryIO, io.BufferedReader(_Chunks(_transcoded(stream, file, encoding)), _CHUNK))
     head = stream.peek(4)[:4]
     for mark, name in _MARKS:
         if head.startswith(mark):
@@ -79,7 +80,7 @@ def _prepared(packed: io.BufferedReader, file: str, encoding: str) -> BinaryIO:
         stream.read(3)
     elif len(head) == 4 and head.count(0) >= 2 and (head[0] == 0) != (head[1] == 0):
         raise _wide(file, "utf-16-be" if head[0] == 0 else "utf-16-le")
-    return stream
+    return cast(BinaryIO, stream)
 
 
 def _wide(file: str, name: str) -> DataError:

@@ -14,7 +14,7 @@ CONTENT_KEY_DIGITS = 16  # 64 bits: two of a million rows share one with a proba
 
 
 class KeyTable:
-    """The keys that were seen, each with a number, in 27 to 54 bytes a key: 32 MiB for a million.
+    """The keys that were seen, each with a number, in 27 to 54 bytes a key: 32 MiB for a million, 48 while it grows.
 
     An open hash table over the 64-bit hashes of the keys; two of a million keys fall together with a probability
     of 3e-8.

@@ -44,7 +44,8 @@ class Absent(StrictUndefined):
     __slots__ = ()
 
     def __init__(self, hint: str | None = None, obj: Any = missing, name: str | None = None, exc: Any = None) -> None:
-        super().__init__(hint, obj, name, exc or partial(MissingError, owner=obj, name=None if hint else name))
+        make: Any = exc or partial(MissingError, owner=obj, name=None if hint else name)
+        super().__init__(hint, obj, name, make)
 
 
 class MeteredContext(Context):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import string
-from _string import formatter_field_name_split
+from _string import formatter_field_name_split  # type: ignore[import-not-found]  # what string.Formatter itself uses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -219,7 +219,8 @@ def _text_method(context: Any, name: str, text: str, *args: Any, **named: Any) -
     elif name == "replace":
         check_replace(text, *args)
     elif name == "join":
-        return join(context, *args, separator=text)
+        (values,) = args
+        return join(context, values, text)
     elif name == "format":
         return _BracesFormat(context.environment).vformat(text, args, named)
     return getattr(text, name)(*args, **named)
