@@ -54,9 +54,10 @@ def parse_address(text: str, *, allow_http: bool = False) -> Address:
         port = parts.port
     except ValueError as err:
         raise ValueError(f"base_url {text!r} is not an address: {err}") from None
-    scheme, host = parts.scheme.lower(), _host(parts, text)
+    scheme = parts.scheme.lower()
     if scheme not in _DEFAULT_PORTS:
         raise ValueError(f"base_url {text!r} must start with https:// (or http:// for this machine)")
+    host = _host(parts, text)
     _refuse_secrets(parts)
     if scheme == "http" and not allow_http and not is_loopback(host):
         raise ValueError(

@@ -16,7 +16,7 @@ from llmpipe.errors import (
     Refused,
     Truncated,
 )
-from llmpipe.providers.body import NotJsonBody, clean, dump_json, merged, read_json
+from llmpipe.providers.body import NotJsonBody, as_map, clean, dump_json, merged, read_json
 from llmpipe.providers.classify import classify, has_error, raw_text, request_id_of
 from llmpipe.providers.limits import limit_headers
 from llmpipe.providers.table import Target
@@ -53,7 +53,7 @@ def http_call(
     Raises BadRequest, with `sent` False, for what JSON cannot hold and for fields that are llmpipe's own.
     """
     extra = request.extra if extra is None else extra
-    own = _OWN_FIELDS.intersection(extra)
+    own = _OWN_FIELDS.intersection((*extra, *as_map(extra.get("generationConfig"))))
     if own:
         raise unsendable(f"extra may not set {', '.join(sorted(own))}: llmpipe sends these itself", target)
     try:

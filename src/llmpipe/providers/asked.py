@@ -59,7 +59,8 @@ def asked(request: LLMRequest, target: Target) -> Asked:
     told = instructed(turns, _of(request.schema, target).instructions)
     if reduced is not None:
         return Asked("json_schema", reduced.schema, told if target.dialect.schema_in_prompt else turns)
-    return Asked("json_object" if mode == "json_object" else None, None, told)
+    plain = mode == "json_object" and request.schema.get("type") == "object"  # JSON mode writes nothing but objects
+    return Asked("json_object" if plain else None, None, told)
 
 
 def instructed(turns: tuple[Message, ...], text: str) -> tuple[Message, ...]:

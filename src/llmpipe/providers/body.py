@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 MAX_DEPTH = 128
+_MOST = 2**53
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -28,7 +30,7 @@ def read_json(body: bytes) -> Any:
     _check_depth(raw)
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
     except UnicodeDecodeError as err:
         raise NotJsonBody(f"not UTF-8 (byte {err.start})") from None
     except json.JSONDecodeError as err:
@@ -87,10 +89,10 @@ def as_text(value: Any) -> str:
 
 
 def as_count(value: Any) -> int | None:
-    """`value` if it is a whole number of things, else None: unknown is not 0 (facts A5)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """`value` if it is a whole number of things below 2 ** 53, else None: unknown is not 0 (facts A5)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
         return None
-    return int(value) if value >= 0 and value == int(value) else None
+    return int(value) if value == int(value) else None
 
 
 def first_map(value: Any) -> Mapping[str, Any]:
@@ -107,6 +109,13 @@ def clean(text: str, limit: int = 400) -> str:
 
 def _no_constant(name: str) -> Any:
     raise NotJsonBody(f"not JSON: {name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise NotJsonBody("a number in it is too large")
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

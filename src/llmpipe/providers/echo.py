@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmpipe.errors import BadRequest, CallFailed, ServerFault
+from llmpipe.errors import BadRequest, CallFailed, SchemaUnusable, ServerFault
 from llmpipe.providers.estimate import estimate_input, estimate_tokens
 from llmpipe.providers.faults import drawn_fault, fault_error
 from llmpipe.structured.instance import example_instance
-from llmpipe.structured.schema import compile_schema
 from llmpipe.types import LLMRequest, LLMResponse, Usage
 
 
@@ -48,7 +47,7 @@ def plan(request: LLMRequest, *, attempt: int = 1, model: str = "echo") -> Plan:
     try:
         fault = drawn_fault(request.faults, seed, attempt)
         text = _text(request, seed, fault)
-    except ValueError as err:
+    except (ValueError, SchemaUnusable) as err:
         return Plan(0.0, _unsendable(str(err)))
     usage = Usage(input_tokens=estimate_input(request), output_tokens=estimate_tokens(text))
     error = fault_error(fault, request, text, usage) if fault else None
@@ -78,6 +77,8 @@ def _seed(request: LLMRequest) -> str:
 
 def _spoilt(value: Any, schema: Mapping[str, Any]) -> Any:
     """`value` changed in one place so that the schema no longer takes it; as it is if the schema takes everything."""
+    from llmpipe.structured.schema import compile_schema
+
     accepts = compile_schema(schema).accepts
     return next((changed for changed in _changes(value) if not accepts(changed)), value)
 

@@ -83,7 +83,7 @@ def resolve(model: Model) -> Target:
     headers = _headers(row, model)
     if row.wire == "echo":
         return _target(row, model, dialect=dialect, headers=headers, address=None, variables=())
-    text = model.base_url or row.base_url
+    text = row.base_url if model.base_url is None else model.base_url
     if text is None:
         raise ValueError(f"provider '{row.name}' needs a base_url, for example {row.example_url}")
     address = parse_address(text, allow_http=model.allow_http)

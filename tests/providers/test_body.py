@@ -1,0 +1,111 @@
+"""Bodies that are hostile or broken are told apart from those that are not, in bounded time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmpipe.errors import BadReply, CallFailed
+from llmpipe.providers.body import MAX_DEPTH, NotJsonBody, as_count, clean, dump_json, merged, read_json
+from llmpipe.providers.wires import decode
+from llmpipe.types import HttpReply
+from tests.providers.golden_files import WIRES, target_of
+
+HOSTILE = [
+    b"[" * 200_000,
+    b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1),
+    b'{"a": NaN}',
+    b'{"a": -Infinity}',
+    b'{"a": 1e999}',
+    b'{"a": 1, "a": 2}',
+    b'{"a": "\\ud83d"}',
+    b'{"\\udc00": 1}',
+    b'{"a": "\xff"}',
+    b'{"a": ' + b"9" * 10_000 + b"}",
+    b"\xff\xfe{\x00}\x00",
+    b'{"a": 1} trailing',
+    b'{"a": 1',
+    b"",
+    b"null and void",
+    b'"' + b"\\" * 99_999,
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_body_is_refused_at_once(body: bytes) -> None:
+    start = time.process_time()
+    with pytest.raises(NotJsonBody):
+        read_json(body)
+    assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_body_is_a_bad_reply_on_every_wire(wire: str, body: bytes) -> None:
+    target = target_of({"provider": wire.removesuffix("_chat"), "model": "m"})
+    with pytest.raises(BadReply) as caught:
+        decode(HttpReply(200, {}, body), target)
+    assert len(caught.value.raw or "") <= 256 * 1024
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_document_or_refused(data: bytes) -> None:
+    with contextlib.suppress(NotJsonBody):
+        assert read_json(dump_json(read_json(data))) == read_json(data)
+
+
+_text = st.text(st.characters(codec="utf-8"), max_size=20)
+_leaf = (
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | _text
+)
+_json = st.recursive(
+    _leaf, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_text, inner, max_size=4), max_leaves=15
+)
+
+
+@given(_json)
+def test_what_is_written_is_read_back(value: object) -> None:
+    assert read_json(dump_json(value)) == value
+    assert read_json(b"\xef\xbb\xbf" + dump_json(value)) == value
+
+
+@given(_json, _json)
+def test_any_object_in_place_of_an_answer_is_a_classified_error_or_an_answer(left: object, right: object) -> None:
+    body = json.dumps({"choices": left, "message": right, "content": left, "error": right, "candidates": left,
+                       "status": "completed", "output": left, "usage": right, "done": True})  # fmt: skip
+    for wire in WIRES:
+        target = target_of({"provider": wire.removesuffix("_chat"), "model": "m"})
+        for status in (200, 400, 429, 500):
+            with contextlib.suppress(CallFailed):
+                assert decode(HttpReply(status, {}, body.encode()), target).text.strip()
+
+
+def test_brackets_in_texts_are_no_depth() -> None:
+    assert read_json(json.dumps({"a": "[" * 10_000 + '"' + "{" * 500}).encode())["a"]
+
+
+def test_extra_is_laid_over_objects_and_replaces_the_rest() -> None:
+    assert merged({"o": {"a": 1, "b": 2}, "l": [1]}, {"o": {"b": 3}, "l": [2], "n": None}) == {
+        "o": {"a": 1, "b": 3},
+        "l": [2],
+        "n": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [(3, 3), (3.0, 3), (0, 0), (True, None), (-1, None), ("3", None), (None, None), (1.5, None), (float("inf"), None)],
+)
+def test_counts(value: object, count: int | None) -> None:
+    assert as_count(value) == count
+
+
+def test_words_of_a_provider_lose_what_a_terminal_would_obey() -> None:
+    assert clean("a\x1b[31mred\x07\r\nb\u202ec\x9b") == "a [31mred b c"
+    assert len(clean("x" * 10_000)) == 400
