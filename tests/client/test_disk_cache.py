@@ -271,7 +271,9 @@ def test_a_full_disk_is_told_once_and_the_answers_go_through(folder: Path) -> No
         "first = asyncio.run(main()); cache.close()\n"
         "print(len(told), first == b'x' * 20_000)"
     )
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, check=True
+    )
     assert done.stdout.split() == [b"1", b"True"], done.stderr
 
 

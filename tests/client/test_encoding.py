@@ -58,7 +58,9 @@ def test_a_response_comes_back_as_it_went_in(response: LLMResponse) -> None:
     assert back.cost_usd is None or isinstance(back.cost_usd, Decimal)
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'"x"', b"null", b"{}", b'{"text":"a"}', b'{"text":1,"colour":2}', b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'"x"', b"null", b"{}", b'{"text":"a"}', b'{"text":1,"colour":2}', b"\xff"]
+)
 def test_anything_else_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - several of the json module's own
         response_from_json(data)

@@ -15,13 +15,15 @@ from llmpipe.client.aim import filled
 from llmpipe.client.keys import digest, key_material, make_cache_key
 from llmpipe.client.naming import named
 from llmpipe.errors import BadRequest
-from llmpipe.providers.table import resolve
 from llmpipe.policy import Limits
+from llmpipe.providers.table import resolve
 from llmpipe.types import LLMRequest, Model
 
 BASE = LLMRequest(model="openai/gpt-5-mini", prompt="hello")
 TEXT = st.text(st.characters(), max_size=20)
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | TEXT, lambda c: st.lists(c) | st.dictionaries(TEXT, c), max_leaves=4)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT, lambda c: st.lists(c) | st.dictionaries(TEXT, c), max_leaves=4
+)
 REQUESTS = st.builds(
     LLMRequest,
     model=st.just("demo"),
@@ -134,7 +136,9 @@ def test_a_key_is_the_digest_of_canonical_json(request: LLMRequest) -> None:
     material = key_material(request, target)
     assert make_cache_key(request) == digest(material)
     content = json.loads(material)
-    again = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
+    again = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+        errors="surrogatepass"
+    )
     assert again == material
 
 

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 _OFFSETS = 1 << 62
-# Locks of the open file, not of the process: closing another cache on the same folder must not drop ours. Linux has them
-# in the form that is packed here; elsewhere the process holds the lock.
+# Locks of the open file, not of the process: closing another cache on the same folder must not drop ours. Linux
+# has them in the form that is packed here; elsewhere the process holds the lock.
 _OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None) if sys.platform == "linux" else None
 
 

@@ -11,7 +11,7 @@ from llmpipe.types import LLMResponse
 
 
 def fallback(inner: Handler, deps: Deps) -> Handler:
-    """Ask the models of `policy.fallback` (None: the model's own list) in turn, while errors are of a class with `fallback`.
+    """Ask the models of `policy.fallback` (None: the model's own) in turn, while errors are of a class with `fallback`.
 
     It stands outside the retries, so a model is left after its last retry, and at once when its breaker is open or its
     account refused the call. The error of the last model asked leaves; the attempts of all of them are in the call. A

@@ -85,7 +85,7 @@ def _wait_or_raise(err: CallFailed, call: Call, failures: Counter[str], deps: De
         raise _ending(RetryAfterTooLong, err, text) from err
     left = call.deadline.left(deps.clock())
     if left is not None and verdict.wait_s >= left:
-        text = f"the next attempt would be in {verdict.wait_s:.1f} s, and {left:.1f} s of the total are left: {err.message}"
+        text = f"the next attempt would be in {verdict.wait_s:.1f} s, {left:.1f} s of the total are left: {err.message}"
         raise _ending(TotalTimeout, err, text) from err
     return verdict.wait_s
 
