@@ -52,10 +52,15 @@ class Flow:
 
     def all_read(self) -> bool:
         """True once the items of every top scope are known."""
-        return all(p.scope == ROOT_SCOPE or p.scope in self.sources.complete for p in self._passes)
+        return all(p.scope == ROOT_SCOPE or p.scope in self.sources.complete | self.sources.counted for p in self._passes)
 
     async def run(self) -> None:
         """All passes, each as soon as what it waits for is done. Passes over one scope take turns, in plan order."""
+        try:
+            await self.sources.read_ahead(dict.fromkeys(p.scope for p in self._passes))
+        except DataError as err:
+            self._run.stop(Stop(str(err), err.exit_code, status="failed"))
+            return
         tasks: list[asyncio.Task[None]] = []
         last: dict[str, asyncio.Task[None]] = {}
         for p in self._passes:

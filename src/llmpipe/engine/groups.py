@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmpipe.config.pipeline import Scope
+from llmpipe.engine.context import Blocked
 from llmpipe.engine.entries import StepEntries, entry
 from llmpipe.engine.items import Item, canonical, digest_of
 from llmpipe.engine.state import RunState
@@ -33,7 +34,11 @@ def group_items(run: RunState, scope: Scope) -> Iterator[tuple[str, Any, bytes]]
     Only member numbers are kept in memory, not their contents.
     """
     source = scope.step or ""
-    entries = run.wholes.get(source)
+    try:
+        entries = run.wholes.get(source)
+    except Blocked as blocked:
+        run.note(f"no groups of {source} were made: {blocked.cell.reason or 'it was not finished'}")
+        return
     batches: dict[str, list[_Batch]] = {}
     order: list[_Batch] = []
     for id, row in _numbered(run, source, entries):
@@ -61,7 +66,8 @@ def _numbered(run: RunState, step: str, entries: StepEntries) -> Iterator[tuple[
     )
     scope = run.scope_numbers[run.pipeline.step(step).scope]
     numbers = (row[0] for block in run.ledger.scan(ids, (scope, run.step_numbers[step])) for row in block)
-    return zip(numbers, entries, strict=True)
+    rows: Iterable[Any] = entries
+    return zip(numbers, rows, strict=True)
 
 
 def _names(run: RunState, row: dict[str, Any]) -> dict[str, Any]:

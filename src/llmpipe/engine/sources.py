@@ -18,6 +18,7 @@ from llmpipe.engine.state import RunState
 from llmpipe.errors import ItemError
 
 _CHUNK = 256
+_READ_AHEAD = 16 * 1024 * 1024  # bytes; packed files count ten times
 _EXISTING = "SELECT key, id FROM items WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
 _DROP_UNSEEN = "UPDATE items SET live = 0 WHERE scope = ? AND seen < ? AND live = 1"
 _DROP_BELOW = "UPDATE items SET live = 0 WHERE live = 1 AND parent IN (SELECT id FROM items WHERE live = 0)"
@@ -38,6 +39,30 @@ class Sources:
         self._run = run
         self._matched = matched
         self.complete: set[str] = set()  # top scopes whose items are all in the ledger
+        self.counted: set[str] = set()  # top scopes of which it is known how many items they will have
+
+    # -- reading ahead ---------------------------------------------------------------------------------------------
+
+    async def read_ahead(self, scopes: Iterable[str]) -> None:
+        """Read small datasets to their end before anything is sent, so that a bad row costs nothing. Raises DataError."""
+        for id in scopes:
+            scope = self._run.pipeline.scopes[id]
+            if scope.dataset is None or id in self.complete:
+                continue
+            dataset = self._run.pipeline.datasets[scope.dataset]
+            if sum(path.stat().st_size * (10 if path.suffix == ".gz" else 1) for path in dataset.paths) > _READ_AHEAD:
+                continue
+            rows = await asyncio.to_thread(lambda dataset=dataset: sum(1 for _ in read_rows(dataset)))  # type: ignore[misc]
+            self._expect(scope, rows)
+
+    def _expect(self, scope: Scope, rows: int) -> None:
+        options = self._run.options
+        if options.key is not None:
+            return
+        for step in self._run.pipeline.steps:
+            if step.scope == scope.id:
+                self._run.tallies[step.id].expected_items = rows if options.limit is None else min(rows, options.limit)
+        self.counted.add(scope.id)
 
     # -- top scopes ------------------------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ class StepRunner:
         if self._step.kind == "model":
             return await self._ask(item, names, known)
         if self._step.render is not None:
-            output: Any = self._step.render.render(names)
+            output: Any = self._step.render.render(names, max_bytes=self._step.max_prompt)
             self._check_size(output)
         else:
             assert self._python is not None
@@ -167,7 +167,7 @@ class StepRunner:
         return self._run.options.retry_failed is not None and known is not None and known.status == "failed"
 
     def _request(self, item: Item, names: dict[str, Any]) -> LLMRequest:
-        turns = [Message(m.role, m.content.render(names)) for m in self._step.messages]
+        turns = [Message(m.role, m.content.render(names, max_bytes=self._step.max_prompt)) for m in self._step.messages]
         self._check_size("".join(turn.content for turn in turns))
         schema = self._step.schema
         return LLMRequest(

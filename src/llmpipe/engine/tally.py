@@ -38,6 +38,7 @@ class Tally:
 
     status: Counter[str] = field(default_factory=Counter)
     known_items: int = 0  # items of the step's scope that exist so far
+    expected_items: int = 0  # how many there will be, where the dataset was read ahead
     carried: int = 0
     cached: int = 0
     calls: int = 0

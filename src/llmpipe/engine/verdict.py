@@ -81,15 +81,16 @@ def count_step(
 
 def live_counts(pipeline: Pipeline, id: str, tally: Tally, *, waiting_for: str) -> StepCounts:
     """The counts of a step while it runs, from memory."""
+    items = max(tally.known_items, tally.expected_items, tally.status.total())
     return StepCounts(
         id=id,
         kind=pipeline.step(id).kind,
         model=model_label(pipeline, id),
-        items=max(tally.known_items, tally.status.total()),
+        items=items,
         succeeded=tally.status["succeeded"],
         failed=tally.status["failed"],
         skipped=tally.status["skipped"],
-        unsent=max(0, tally.known_items - tally.status.total()),
+        unsent=max(0, items - tally.status.total()),
         carried=tally.carried,
         cached=tally.cached,
         calls=tally.calls,

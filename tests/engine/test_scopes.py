@@ -1,0 +1,296 @@
+"""Scopes at work: what each step sees, and in which order results stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmpipe.engine.results import RunReport
+
+from .answers import Answers
+from .conftest import Project
+
+Counts = Callable[[RunReport], dict[str, tuple[int, int, int, int, int]]]
+
+
+def head(server: Answers, extra: str = "") -> str:
+    return f"""\
+version: 1
+models:
+  m: {{provider: openai_compatible, base_url: "{server.url}", model: demo}}
+{extra}defaults: {{model: m}}
+datasets: {{d: {{path: d.jsonl, key: id}}}}
+steps:
+"""
+
+
+def test_results_stand_in_input_order_however_long_each_takes(project: Project, counts: Counts) -> None:
+    rows = [{"id": f"r{n}", "n": n} for n in range(40)]
+    project.rows("d.jsonl", rows)
+    with Answers(lambda prompt: prompt.upper(), delay_s=0.01) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - {id: one, foreach: datasets.d, prompt: "a {{ item.n }}"}
+  - {id: two, foreach: datasets.d, prompt: "b {{ steps.one }}"}
+"""
+        )
+    assert report.exit_code == 0
+    assert report.status == "complete"
+    assert counts(report) == {"one": (40, 40, 0, 0, 0), "two": (40, 40, 0, 0, 0)}
+    assert project.results(report, "two") == [{"key": f"r{n}", "output": f"B A {n}"} for n in range(40)]
+
+
+def test_a_row_goes_on_without_waiting_for_the_others(project: Project) -> None:
+    """The second step of the first row is asked before the first step of the last row is."""
+    project.rows("d.jsonl", [{"id": str(n)} for n in range(30)])
+    with Answers(delay_s=0.01) as server:
+        project.run(
+            head(server)
+            + """\
+  - {id: one, foreach: datasets.d, prompt: "one {{ item.id }}"}
+  - {id: two, foreach: datasets.d, prompt: "two {{ item.id }} {{ steps.one | length }}"}
+""",
+            concurrency=3,
+        )
+        order = [prompt.split()[:2] for prompt in server.prompts]
+    assert order.index(["two", "0"]) < order.index(["one", "29"])
+
+
+def test_a_list_in_an_output_fans_out_with_parent_and_comes_back_per_item(project: Project, counts: Counts) -> None:
+    project.rows("d.jsonl", [{"id": "a", "parts": 3}, {"id": "b", "parts": 0}, {"id": "c", "parts": 1}])
+
+    def reply(prompt: str) -> object:
+        kind, _, rest = prompt.partition(" ")
+        if kind == "list":
+            id, n = rest.split()
+            return {"parts": [{"text": f"{id}{i}"} for i in range(int(n))]}
+        return f"<{rest}>"
+
+    with Answers(reply) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - id: list
+    foreach: datasets.d
+    prompt: "list {{ item.id }} {{ item.parts }}"
+    schema: {parts: [{text: string}]}
+  - {id: part, foreach: steps.list.parts, prompt: "part {{ parent.id }}/{{ item.text }}"}
+  - id: sum
+    foreach: datasets.d
+    render: "{{ item.id }}:{% for p in steps.part %}{{ p.item.text }}={{ p.output }};{% endfor %}{{ steps.part | length }}"
+  - {id: all, render: "{{ steps.part | length }} {{ steps.sum | length }}{% for p in steps.part %} {{ p.key }}{% endfor %}"}
+"""
+        )
+    assert counts(report) == {
+        "list": (3, 3, 0, 0, 0), "part": (4, 4, 0, 0, 0), "sum": (3, 3, 0, 0, 0), "all": (1, 1, 0, 0, 0),
+    }  # fmt: skip
+    assert [line["key"] for line in project.results(report, "part")] == ["a/0", "a/1", "a/2", "c/0"]
+    assert project.outputs(report, "sum") == ["a:a0=<a/a0>;a1=<a/a1>;a2=<a/a2>;3", "b:0", "c:c0=<c/c0>;1"]
+    assert project.outputs(report, "all") == ["4 3 a/0 a/1 a/2 c/0"]
+
+
+def test_lists_in_lists_fan_out_again(project: Project) -> None:
+    project.rows("d.jsonl", [{"id": "a"}, {"id": "b"}])
+
+    def reply(prompt: str) -> object:
+        if prompt.startswith("chapters"):
+            return {"chapters": [{"pages": [1, 2]}, {"pages": [3]}]}
+        return {"lines": [f"{prompt}-x", f"{prompt}-y"]} if prompt.startswith("page") else prompt
+
+    with Answers(reply) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - id: book
+    foreach: datasets.d
+    prompt: "chapters of {{ item.id }}"
+    schema: {chapters: [{pages: "list[integer]"}]}
+  - {id: chapter, foreach: steps.book.chapters, prompt: "page {{ item.pages | length }}", schema: {lines: "list[string]"}}
+  - {id: line, foreach: steps.chapter.lines, render: "{{ item }}"}
+  - {id: count, foreach: datasets.d, render: "{{ steps.line | length }} lines in {{ steps.chapter | length }} chapters"}
+"""
+        )
+    assert [line["key"] for line in project.results(report, "line")][:4] == ["a/0/0", "a/0/1", "a/1/0", "a/1/1"]
+    assert project.outputs(report, "count") == ["4 lines in 2 chapters"] * 2
+
+
+def test_a_missing_list_is_a_failure_and_an_empty_one_is_no_items(project: Project, counts: Counts) -> None:
+    project.rows("d.jsonl", [{"id": "a"}, {"id": "b"}])
+
+    def reply(prompt: str) -> object:
+        return {"parts": []} if prompt.endswith("a") else {"other": 1}
+
+    with Answers(reply) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - {id: list, foreach: datasets.d, prompt: "{{ item.id }}", schema: {type: object}, max_reasks: 0}
+  - {id: part, foreach: steps.list.parts, prompt: "{{ item }}"}
+"""
+        )
+    assert counts(report) == {"list": (2, 1, 1, 0, 0), "part": (0, 0, 0, 0, 0)}
+    assert report.exit_code == 1
+    assert "parts" in report.causes[0].example_error
+
+
+def test_groups_by_an_expression_and_in_batches(project: Project) -> None:
+    rows = [{"id": f"r{n}", "kind": "bug" if n % 3 else "idea"} for n in range(10)]
+    project.rows("d.jsonl", rows)
+    with Answers(lambda prompt: {"kind": prompt}) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - {id: label, foreach: datasets.d, prompt: "{{ item.kind }}", schema: {kind: string}}
+  - {id: by, foreach: {group: steps.label, by: output.kind}, render: "{{ item.key }} {{ item.rows | length }}"}
+  - {id: size, foreach: {group: steps.label, size: 4}, render: "{% for r in item.rows %}{{ r.key }} {% endfor %}"}
+  - {id: both, foreach: {group: steps.label, by: output.kind, size: 4}, render: "{{ item.key }} {{ item.rows | length }}"}
+"""
+        )
+    assert project.results(report, "by") == [{"key": "idea", "output": "idea 4"}, {"key": "bug", "output": "bug 6"}]
+    assert project.outputs(report, "size") == ["r0 r1 r2 r3 ", "r4 r5 r6 r7 ", "r8 r9 "]
+    assert project.outputs(report, "both") == ["idea 4", "bug 4", "bug 2"]
+
+
+def test_samples_and_models_open_inner_scopes(project: Project) -> None:
+    project.rows("d.jsonl", [{"id": "a"}, {"id": "b"}])
+    with Answers() as server:
+        extra = f'  n: {{provider: openai_compatible, base_url: "{server.url}", model: other}}\n'
+        report = project.run(
+            head(server, extra)
+            + """\
+  - {id: many, foreach: datasets.d, samples: 3, prompt: "s {{ item.id }}"}
+  - {id: both, foreach: datasets.d, model: [m, n], prompt: "m {{ item.id }}"}
+  - {id: best, foreach: datasets.d, render: "{{ steps.many | length }}{% for e in steps.both %} {{ e.key }}{% endfor %}"}
+"""
+        )
+        asked = server.asked
+    assert asked == {"s a": 3, "s b": 3, "m a": 2, "m b": 2}
+    assert [line["key"] for line in project.results(report, "many")] == ["a/0", "a/1", "a/2", "b/0", "b/1", "b/2"]
+    assert project.outputs(report, "best") == ["3 a/m a/n", "3 b/m b/n"]
+
+
+def test_a_list_in_vars_is_a_scope(project: Project) -> None:
+    with Answers() as server:
+        report = project.run(
+            f"""\
+version: 1
+vars: {{cities: [Rome, Oslo, Rome]}}
+models: {{m: {{provider: openai_compatible, base_url: "{server.url}", model: demo}}}}
+steps:
+  - {{id: visit, foreach: vars.cities, model: m, prompt: "go to {{{{ item }}}}"}}
+"""
+        )
+    assert project.results(report, "visit") == [
+        {"key": "Rome", "output": "re: go to Rome"},
+        {"key": "Oslo", "output": "re: go to Oslo"},
+        {"key": "#2", "output": "re: go to Rome"},
+    ]
+
+
+def test_a_long_text_is_split_with_its_offsets(project: Project) -> None:
+    project.rows("d.jsonl", [{"id": "a", "text": "abcdefghij"}, {"id": "b", "text": ""}])
+    with Answers(lambda prompt: prompt) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - id: piece
+    foreach: {split: datasets.d, text: item.text, by: characters, size: 4, overlap: 1}
+    prompt: "{{ parent.id }} {{ item.start }}-{{ item.end }} {{ item.text }}"
+  - {id: whole, foreach: datasets.d, render: "{{ steps.piece | length }}"}
+"""
+        )
+    outputs = project.outputs(report, "piece")
+    assert outputs[0] == "a 0-4 abcd"
+    assert outputs[-1].startswith("a ")
+    assert outputs[-1].endswith("j")
+    assert project.outputs(report, "whole")[1] == "0"
+
+
+def test_an_item_whose_source_failed_is_skipped_with_the_reason(project: Project, counts: Counts) -> None:
+    project.rows("d.jsonl", [{"id": "a"}, {"id": "bad"}, {"id": "c"}])
+
+    def reply(prompt: str) -> object:
+        return (400, {"error": {"message": "no", "type": "invalid_request_error"}}) if "bad" in prompt else prompt
+
+    with Answers(reply) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - {id: one, foreach: datasets.d, prompt: "{{ item.id }}", min_success: 50%}
+  - {id: two, foreach: datasets.d, render: "{{ steps.one }}!"}
+  - {id: three, foreach: datasets.d, render: "{{ steps.two }}!"}
+  - {id: anyway, foreach: datasets.d, allow_skipped: true, render: "{{ steps.two or 'none' }}"}
+"""
+        )
+    assert counts(report)["two"] == (3, 2, 0, 1, 0)
+    assert counts(report)["three"] == (3, 2, 0, 1, 0)
+    assert project.outputs(report, "anyway") == ["a!", "none", "c!"]
+    assert report.status == "partial"
+    assert report.exit_code == 0
+
+
+def test_an_if_that_is_false_skips_and_its_readers_are_skipped(project: Project, counts: Counts) -> None:
+    project.rows("d.jsonl", [{"id": "a", "n": 1}, {"id": "b", "n": 2}])
+    with Answers() as server:
+        report = project.run(
+            head(server)
+            + """\
+  - {id: one, foreach: datasets.d, if: item.n > 1, prompt: "{{ item.id }}"}
+  - {id: two, foreach: datasets.d, prompt: "{{ steps.one }}"}
+  - {id: list, render: "{{ steps.one | length }} {{ steps.one.skipped }}"}
+"""
+        )
+        assert server.total == 2
+    assert counts(report) == {"one": (2, 1, 0, 1, 0), "two": (2, 1, 0, 1, 0), "list": (1, 1, 0, 0, 0)}
+    assert project.outputs(report, "list") == ["1 1"]
+
+
+def test_a_list_is_read_only_if_its_source_kept_its_contract(project: Project, counts: Counts) -> None:
+    project.rows("d.jsonl", [{"id": "a"}, {"id": "bad"}])
+
+    def reply(prompt: str) -> object:
+        return (400, {"error": {"message": "no", "type": "invalid_request_error"}}) if "bad" in prompt else prompt
+
+    with Answers(reply) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - {id: one, foreach: datasets.d, prompt: "{{ item.id }}"}
+  - {id: all, render: "{{ steps.one | length }}"}
+"""
+        )
+    assert report.exit_code == 1
+    assert counts(report)["all"] == (1, 0, 0, 1, 0)
+
+
+def test_steps_in_a_scope_below_may_use_what_was_made_of_their_list(project: Project) -> None:
+    project.rows("d.jsonl", [{"id": "a"}])
+
+    def reply(prompt: str) -> object:
+        return {"parts": ["x", "y"]} if prompt.startswith("list") else prompt
+
+    with Answers(reply) as server:
+        report = project.run(
+            head(server)
+            + """\
+  - {id: list, foreach: datasets.d, prompt: "list", schema: {parts: "list[string]"}}
+  - {id: part, foreach: steps.list.parts, render: "{{ item }}"}
+  - {id: sum, foreach: datasets.d, render: "{% for p in steps.part %}{{ p.output }}{% endfor %}"}
+  - {id: again, foreach: steps.list.parts, render: "{{ item }} of {{ steps.sum }}"}
+"""
+        )
+    assert project.outputs(report, "again") == ["x of xy", "y of xy"]
+
+
+def test_python_steps_run_only_when_allowed(project: Project) -> None:
+    project.rows("d.jsonl", [{"id": "a"}, {"id": "b"}])
+    project.write("own_code.py", "def shout(item, steps):\n    return {'loud': item['id'].upper(), 'was': steps['one']}\n")
+    text = """\
+version: 1
+datasets: {d: {path: d.jsonl, key: id}}
+steps:
+  - {id: one, foreach: datasets.d, render: "{{ item.id }}"}
+  - {id: two, foreach: datasets.d, needs: [one], python: "own_code:shout"}
+"""
+    report = project.run(text, allow_python=True)
+    assert project.outputs(report, "two")[0]["loud"] == "A"
