@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -145,6 +146,26 @@ def commands() -> Iterator[tuple[str, list[str]]]:
             yield path.name, shlex.split(match[1])
 
 
+def queries() -> Iterator[str]:
+    """Every SQL statement of the documents."""
+    for param in blocks("sql"):
+        yield from filter(str.strip, param.values[0].text.split(";"))
+    for _, words in commands():
+        if words[0] == "sqlite3":
+            yield words[-1]
+
+
+def test_queries_of_the_documents_find_what_they_say(project: Path) -> None:
+    path = project / "pipelines" / "tickets.yaml"
+    path.write_text(yaml.safe_dump({**BASE, "steps": [{**BASE["steps"][0], "model": "echo"}]}, sort_keys=False))
+    assert llmpipe("run", str(path))[0] == 0
+    asked = list(queries())
+    with contextlib.closing(sqlite3.connect(project / "output/tickets/latest/run.db")) as ledger:
+        answers = [ledger.execute(query).fetchall() for query in asked]
+    assert len(answers) >= 4
+    assert ("label", 12, 12, 0, 0, 0) in [row for answer in answers for row in answer]
+
+
 def flags_of(command: str) -> set[str]:
     code, text, _ = llmpipe(command, "--help")
     assert code == 0, f"there is no command {command}"
@@ -172,7 +193,7 @@ def test_the_commands_of_the_documents_exist() -> None:
                 if word.startswith("pipelines/") and "*" not in word and word != "pipelines/x.yaml":
                     assert (REPOSITORY / word).is_file(), f"{where}: {word}"
         else:
-            assert program in ("export", "pip", "git"), f"{where}: {words}"
+            assert program in ("export", "pip", "git", "sqlite3"), f"{where}: {words}"
     assert seen > 10
 
 

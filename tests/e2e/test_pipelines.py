@@ -109,10 +109,11 @@ def test_hostile_text_stays_text(shared: Project, demo: Done) -> None:
         for r in map(json.loads, (REPOSITORY / "pipelines/data/tickets.jsonl").read_text().splitlines())
         if "{{7*7}}" in r["subject"]
     )
-    shown = shared.llmpipe("show", "last", "label", hostile["id"])
+    words = ("show", "last", "label", hostile["id"], "--output", str(shared.root / "output"))
+    shown = shared.llmpipe(*words)
     assert shown.code == 0
     assert "{{7*7}}" in shown.out + shown.err
-    story = shared.llmpipe("show", "last", "label", hostile["id"], "--json")
+    story = shared.llmpipe(*words, "--json")
     assert "{{7*7}} ${7*7}" in story.out
     assert "__mro__" in story.out
 
