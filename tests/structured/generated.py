@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+
+# without shrinking, which takes minutes on schemas that recurse
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+SETTINGS = settings(max_examples=200, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 
 NAMES = ("a", "b", "cc", "1")
 scalars = st.one_of(

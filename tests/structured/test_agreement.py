@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 import referencing
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from llmpipe.errors import SchemaUnusable
@@ -15,10 +15,9 @@ from llmpipe.structured import formats
 from llmpipe.structured.fast import compile_fast
 from llmpipe.structured.lint import lint
 from llmpipe.structured.schema import compile_schema
-from tests.structured.generated import documents, scalars, values
+from tests.structured.generated import SETTINGS, documents, scalars, values
 
 KINDS = {"2020-12": jsonschema.Draft202012Validator, "draft-07": jsonschema.Draft7Validator}
-SLOW = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def plain(document: dict[str, Any], dialect: str) -> Any:
@@ -29,7 +28,7 @@ def plain(document: dict[str, Any], dialect: str) -> Any:
 
 
 @pytest.mark.parametrize("dialect", ["2020-12", "draft-07"])
-@SLOW
+@SETTINGS
 @given(data=st.data())
 def test_accepts_and_rejects_what_jsonschema_does(dialect: str, data: st.DataObject) -> None:
     document = data.draw(documents(dialect))
@@ -60,7 +59,7 @@ def re_error() -> type[Exception]:
     return re.error
 
 
-@SLOW
+@SETTINGS
 @given(st.data())
 def test_a_schema_that_the_linter_passes_is_one_by_the_meta_schema(data: st.DataObject) -> None:
     """Keywords get values of any shape; what the meta-schema refuses, the linter refuses as well."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from llmpipe.structured.equality import canonical
 from llmpipe.structured.instance_scalars import NotMade, made_number, made_text, made_word, text_for_pattern
+from llmpipe.structured.keywords import TYPES
 from llmpipe.structured.merging import merged
 from llmpipe.structured.recursion import target_of
 from llmpipe.structured.regexes import search
@@ -39,7 +40,7 @@ def example_instance(schema: Mapping[str, Any], seed: int | str) -> Any:
     for attempt in range(_TRIES):
         rng = random.Random(f"{seed}\x1f{attempt}" if attempt else str(seed))  # noqa: S311 - has to be the same again
         try:
-            value = _Maker(ready.document, rng).make(ready.document, 0)
+            value = _Maker(ready.document, rng, loose=attempt > _TRIES // 2).make(ready.document, 0)
         except (NotMade, RecursionError):
             continue
         if ready.accepts(value):
@@ -55,15 +56,18 @@ def _ready(text: str) -> OutputSchema:
 class _Maker:
     """Makes one value, from the outside in."""
 
-    def __init__(self, document: Mapping[str, Any], rng: random.Random) -> None:
+    def __init__(self, document: Mapping[str, Any], rng: random.Random, *, loose: bool) -> None:
         self.document, self.rng = document, rng
+        self.loose = loose  # values of any type where none is named, for schemas that rule out the obvious ones
 
     def make(self, schema: Any, depth: int) -> Any:
         """A value for one schema. Raises NotMade."""
         if schema is False or depth > _TOO_DEEP:
             raise NotMade
+        if isinstance(schema, Mapping) and [] in (schema.get("enum"), schema.get("type")):
+            raise NotMade  # two schemas that were folded into one had nothing in common
         if schema is True or not schema:
-            return made_text({}, self.rng)
+            schema = {}
         if any(word in schema for word in _COMPOSED):
             return self._composed(schema, depth)
         if "const" in schema:
@@ -97,11 +101,13 @@ class _Maker:
     def _order(self, ways: list[Any], depth: int) -> list[Any]:
         """The alternatives in the order to try them: any, but far down first those that do not lead deeper."""
         ways = self.rng.sample(ways, len(ways))
-        return sorted(ways, key=lambda way: len(json.dumps(way)) + 1000 * ("$ref" in way)) if depth > _DEEP * 2 else ways
+        if depth <= _DEEP * 2:
+            return ways
+        return sorted(ways, key=lambda way: ("$ref" in json.dumps(way), len(json.dumps(way))))
 
     def _type(self, schema: Mapping[str, Any]) -> str:
-        types = schema.get("type")
-        if isinstance(types, list):
+        types = schema.get("type", TYPES if self.loose else None)
+        if isinstance(types, list | tuple):
             return str(self.rng.choice(types))
         if isinstance(types, str):
             return types

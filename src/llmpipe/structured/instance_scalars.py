@@ -63,10 +63,9 @@ def _bounds(schema: Mapping[str, Any], step: float) -> tuple[float, float]:
 
 
 def _within(value: float, schema: Mapping[str, Any]) -> bool:
-    return (
-        schema.get("minimum", -math.inf) <= value <= schema.get("maximum", math.inf)
-        and schema.get("exclusiveMinimum", -math.inf) < value < schema.get("exclusiveMaximum", math.inf)
-    )
+    low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
+    above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
+    return bool(low <= value <= high and above < value < below)
 
 
 def made_text(schema: Mapping[str, Any], rng: random.Random) -> str:

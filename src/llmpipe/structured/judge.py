@@ -46,6 +46,11 @@ class Judge:
         _budget.steps, _budget.end = 0, time.thread_time() + MAX_CPU_S
         return list(itertools.islice(self._validator.iter_errors(value), MAX_ERRORS))
 
+    def takes(self, schema: Any, value: Any) -> bool:
+        """Whether one schema of the document, rather than the whole, takes a value. Raises as `errors` does."""
+        _budget.steps, _budget.end = 0, time.thread_time() + MAX_CPU_S
+        return bool(self._validator.evolve(schema=schema).is_valid(value))
+
 
 @functools.lru_cache(maxsize=2)
 def _validator_class(dialect: Dialect) -> tuple[Any, Any]:

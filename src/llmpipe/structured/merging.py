@@ -36,9 +36,14 @@ def _close(result: dict[str, Any], one: Mapping[str, Any], two: Mapping[str, Any
         rest = here.get("additionalProperties", True)
         if rest is True or here.get("patternProperties"):
             continue
-        for name, sub in there.get("properties", {}).items():
-            if name not in here.get("properties", {}):
-                result["properties"][name] = merged(sub, rest)
+        foreign = {n: merged(sub, rest) for n, sub in there.get("properties", {}).items() if n not in _names(here)}
+        if foreign:
+            result["properties"] = {**result["properties"], **foreign}
+
+
+def _names(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    names: Mapping[str, Any] = schema.get("properties", {})
+    return names
 
 
 def _both(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:

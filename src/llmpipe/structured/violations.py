@@ -103,9 +103,8 @@ def _count(unit: str, direction: str) -> Callable[[Any, str], tuple[str, str]]:
 
 
 def _units(number: int, unit: str) -> str:
-    return (
-        f"{number} {unit}" if number == 1 else f"{number} {unit.removesuffix('y')}{'ies' if unit[-1] == 'y' else 's'}"
-    )
+    several = unit.removesuffix("y") + "ies" if unit.endswith("y") else unit + "s"
+    return f"{number} {unit if number == 1 else several}"
 
 
 def _type(error: Any, found: str) -> tuple[str, str]:
