@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmpipe.providers.address import is_loopback, parse_address
 from llmpipe.providers.rows import WIRE_MODES
-from llmpipe.providers.table import PROVIDERS, listing, resolve, unsupported_parameters
+from llmpipe.providers.table import PROVIDERS, refused_fields, resolve, unsupported_parameters
 from llmpipe.types import Model
 
 
@@ -178,9 +178,7 @@ def test_parameters_without_a_field_are_named() -> None:
     assert unsupported_parameters(model) == ("seed",)
 
 
-def test_the_listing_has_every_provider() -> None:
-    rows = {row.name: row for row in listing()}
-    assert list(rows) == list(PROVIDERS)
-    assert rows["gemini"].key_variable == "GEMINI_API_KEY or GOOGLE_API_KEY"
-    assert rows["vllm"].key_variable == "-"
-    assert rows["anthropic"].schema_mode == "json_schema"
+def test_fields_that_are_llmpipes_own_are_named() -> None:
+    extra = {"verbosity": "low", "n": 3, "stream": True, "generationConfig": {"candidateCount": 2, "topK": 4}}
+    assert refused_fields(extra) == ("candidateCount", "n", "stream")
+    assert refused_fields({"generationConfig": 7}) == ()

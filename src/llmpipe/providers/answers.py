@@ -16,14 +16,11 @@ from llmpipe.errors import (
     Refused,
     Truncated,
 )
-from llmpipe.providers.body import NotJsonBody, as_map, clean, dump_json, merged, read_json
+from llmpipe.providers.body import NotJsonBody, clean, dump_json, merged, read_json
 from llmpipe.providers.classify import classify, has_error, raw_text, request_id_of
 from llmpipe.providers.limits import limit_headers
-from llmpipe.providers.table import Target
+from llmpipe.providers.table import Target, refused_fields
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
-
-# Fields of a body that are llmpipe's own: `extra` may not change who answers, how it is read, or how much is bought.
-_OWN_FIELDS = frozenset({"model", "messages", "input", "contents", "stream", "n", "candidateCount"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +50,9 @@ def http_call(
     Raises BadRequest, with `sent` False, for what JSON cannot hold and for fields that are llmpipe's own.
     """
     extra = request.extra if extra is None else extra
-    own = _OWN_FIELDS.intersection((*extra, *as_map(extra.get("generationConfig"))))
+    own = refused_fields(extra)
     if own:
-        raise unsendable(f"extra may not set {', '.join(sorted(own))}: llmpipe sends these itself", target)
+        raise unsendable(f"extra may not set {', '.join(own)}: llmpipe sends these itself", target)
     try:
         content = dump_json(merged(body, extra))
     except ValueError as err:

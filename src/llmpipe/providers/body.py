@@ -12,7 +12,6 @@ MAX_DEPTH = 128
 _MOST = 2**53
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -103,7 +102,8 @@ def first_map(value: Any) -> Mapping[str, Any]:
 
 def clean(text: str, limit: int = 400) -> str:
     """A provider's words fit for one line of a log or a terminal: no control characters, at most `limit` characters."""
-    line = " ".join(_CONTROLS.sub(" ", text[: limit * 4]).split())
+    head = text[: limit * 4]
+    line = " ".join((head if head.isprintable() else "".join(c if c.isprintable() else " " for c in head)).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

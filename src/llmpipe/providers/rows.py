@@ -237,27 +237,5 @@ WIRE_MODES: Mapping[str, tuple[SchemaMode, ...]] = MappingProxyType(
     }
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A row as `llmpipe providers` shows it; `-` where there is nothing."""
-
-    name: str
-    wire: str
-    base_url: str
-    key_variable: str
-    schema_mode: str
-
-
-def listing() -> tuple[Listed, ...]:
-    """Every provider, in the order of the table."""
-    return tuple(
-        Listed(
-            name=row.name,
-            wire=row.wire,
-            base_url=row.base_url or ("(base_url)" if row.wire != "echo" else "-"),
-            key_variable=" or ".join(row.key_vars) or "-",
-            schema_mode=row.dialect.schema_mode,
-        )
-        for row in PROVIDERS.values()
-    )
+# Fields of a body that are llmpipe's own: `extra` may not change who answers, how it is read, or how much is bought.
+OWN_FIELDS = frozenset({"model", "messages", "input", "contents", "stream", "n", "candidateCount"})

@@ -6,12 +6,22 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from llmpipe.providers.address import Address, host_matches, parse_address
-from llmpipe.providers.rows import PROVIDERS, WIRE_MODES, Dialect, Listed, Provider, WireName, listing
+from llmpipe.providers.rows import OWN_FIELDS, PROVIDERS, WIRE_MODES, Dialect, Provider, WireName
 from llmpipe.types import EMPTY, Model
 
-__all__ = ["PROVIDERS", "Dialect", "Listed", "Provider", "Target", "WireName", "listing", "resolve"]
+__all__ = [
+    "PROVIDERS",
+    "Dialect",
+    "Provider",
+    "Target",
+    "WireName",
+    "refused_fields",
+    "resolve",
+    "unsupported_parameters",
+]
 
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
@@ -95,6 +105,13 @@ def unsupported_parameters(model: Model) -> tuple[str, ...]:
     """The parameters set on `model` that its provider has no field for (facts A2), in order."""
     wrong = _row(model.provider).dialect.unsupported
     return tuple(name for name, value in model.params.items() if name in wrong and value not in (None, (), []))
+
+
+def refused_fields(extra: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in `extra`, or in a `generationConfig` in it, that llmpipe sends itself and nobody may override."""
+    nested = extra.get("generationConfig")
+    names = (*extra, *(nested if isinstance(nested, Mapping) else ()))
+    return tuple(sorted(OWN_FIELDS.intersection(names)))
 
 
 def _row(name: str) -> Provider:
