@@ -97,7 +97,7 @@ def test_bars_are_ascii_where_the_terminal_is() -> None:
 def test_an_unknown_total_shows_no_share() -> None:
     lines = frame(snapshot(total_known=False), width=80, height=24, glyphs=UNICODE)
     assert "%" not in "".join(lines)
-    assert "3,812 " in lines[1]
+    assert "3,812/5,000+ " in lines[1]
 
 
 def test_the_remaining_time_is_that_of_the_slowest_step() -> None:
@@ -163,7 +163,7 @@ def test_a_log_gets_a_line_every_thirty_seconds_or_tenth() -> None:
     assert at(41.9, 260) == ""
     assert at(42.0, 261).startswith("00:00:42 ")
     assert at(72.0, 261, total_known=False) == (
-        "00:01:12 reviews  rate 261  failed 0  retried 37  in flight 48  spent $1.87 of $5.00\n"
+        "00:01:12 reviews  rate 261/1,000+  failed 0  retried 37  in flight 48  spent $1.87 of $5.00\n"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpipe.cli.parsing import (
@@ -19,9 +18,10 @@ from llmpipe.cli.parsing import (
     seconds,
     size,
 )
-from llmpipe.cli.places import output_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llmpipe.cli.console import Console
     from llmpipe.client.disk_cache import CacheStats, DiskCache
 
@@ -67,6 +67,8 @@ def main(words: Sequence[str], console: Console) -> int:
         raise UsageError("prune needs --older-than AGE or --max-size SIZE")
     if args.action != "prune" and limited:
         raise UsageError("--older-than and --max-size go with prune")
+    from llmpipe.cli.places import output_folder
+
     folder = output_folder(args.output) / ".cache"
     cache = _opened(folder)
     removed = 0

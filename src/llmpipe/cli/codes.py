@@ -89,7 +89,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a path that leads out of the project",
         "Files are read inside the project only, symlinks resolved. Name further folders with --allow-read DIR.",
     ),
-    "C240": ("a template or expression that cannot be read", "Mend the place under the caret."),
+    "C240": ("a template, expression or schema that cannot be read", "Mend the place that is named."),
     "C241": ("a template statement that is not available", "Templates cannot include, import or extend other files."),
     "C242": ("an unknown filter or test in a template", "Mind the suggestion."),
     "C243": ("a call that templates do not offer", "Templates call filters (`| length`) and no methods of the data."),

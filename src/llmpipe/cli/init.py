@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpipe.cli.parsing import FAULT, OK, USAGE, CommandParser, UsageError, epilog, examples, exit_codes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llmpipe.cli.console import Console
 
 # A file of the package → where it goes in the project.
@@ -45,6 +46,8 @@ def parser() -> CommandParser:
 def main(words: Sequence[str], console: Console) -> int:
     """Write the files that are not there yet, and say what to do next."""
     args = parser().read(words)
+    from pathlib import Path
+
     root = Path(args.folder)
     if root.exists() and not root.is_dir():
         raise UsageError(f"{args.folder} is a file")

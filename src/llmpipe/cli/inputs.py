@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmpipe.cli.parsing import CommandParser, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from llmpipe.config.environment import Environment
     from llmpipe.config.pipeline import Pipeline
@@ -46,6 +46,8 @@ def add_flags(parser: CommandParser, flags: Sequence[Flag]) -> None:
 
 def pipeline_file(word: str) -> Path:
     """The path of a pipeline file. Raises UsageError with the nearest name if there is no such file."""
+    from pathlib import Path
+
     path = Path(word)
     if path.is_dir():
         raise UsageError(f"{word} is a folder; name a pipeline file", hint=_offer(_pipelines_in(path)))
@@ -70,6 +72,8 @@ def _offer(names: Sequence[str]) -> str:
 
 def load(path: Path, args: argparse.Namespace) -> Pipeline:
     """Load a pipeline file with the values of the command line. Raises ConfigError with every problem."""
+    from pathlib import Path
+
     from llmpipe.config.load import load_pipeline
     from llmpipe.config.vars import parse_assignments, parse_overrides
 

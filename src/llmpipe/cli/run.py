@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.cli.console import Console, OutputLost
@@ -12,6 +12,7 @@ from llmpipe.cli.parsing import CommandParser, UsageError, dollars, epilog, exam
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from llmpipe.config.environment import Environment
     from llmpipe.config.pipeline import Pipeline
@@ -109,9 +110,9 @@ def parser() -> CommandParser:
 
 def main(words: Sequence[str], console: Console) -> int:
     """Run the pipeline; the exit code is the run's."""
+    args = _understood(words)
     from llmpipe.errors import LlmpipeError
 
-    args = _understood(words)
     try:
         return _main(args, words, console)
     except LlmpipeError as error:
@@ -180,11 +181,15 @@ def _prepare(console: Console, pipeline: Pipeline, environment: Environment, arg
 
 
 def _output(args: argparse.Namespace) -> Path | None:
+    from pathlib import Path
+
     return Path(args.output).absolute() if args.output else None
 
 
 def options(args: argparse.Namespace, command: str) -> RunOptions:
     """The flags as the engine takes them."""
+    from pathlib import Path
+
     from llmpipe.engine.options import RunOptions
 
     return RunOptions(
@@ -214,14 +219,24 @@ def _run(
 ) -> RunReport | None:
     """The run's report; None if another run is at work and --lock skip was given."""
     import shlex
+    from dataclasses import replace
+
+    from loguru import logger
 
     from llmpipe.engine.run import run_pipeline
     from llmpipe.errors import LockHeld
 
+    with suppress(ValueError):
+        logger.remove(0)  # loguru's own sink would mix every line of the log into what people read
     command = console.redact("llmpipe run " + shlex.join(words))
     display = _display(args, console)
     try:
-        return run_pipeline(pipeline, options(args, command), environment=environment, progress=display)
+        report = run_pipeline(pipeline, options(args, command), environment=environment, progress=display)
+        return replace(
+            report,
+            notes=tuple(note for note in report.notes if note not in display.told),
+            next_command=report.next_command and console.redact(report.next_command + _same_flags(args)),
+        )
     except LockHeld as held:
         if args.lock != "skip":
             raise
@@ -232,6 +247,18 @@ def _run(
         return None
     finally:
         display.close()
+
+
+def _same_flags(args: argparse.Namespace) -> str:
+    """The flags that make the pipeline what it is: a command that goes on with the run needs them too."""
+    import shlex
+
+    words = [word for name in ("var", "vars_file", "allow_read") for value in getattr(args, name)
+             for word in (_flag(name), value)]  # fmt: skip
+    words += [word for value in args.sets for word in ("--set", value)]
+    words += ["--output", args.output] if args.output else []
+    words += ["--allow-python"] if args.allow_python else []
+    return f" {shlex.join(words)}" if words else ""
 
 
 def _display(args: argparse.Namespace, console: Console) -> Display:

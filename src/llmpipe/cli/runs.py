@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpipe.cli.parsing import OK, USAGE, CommandParser, UsageError, epilog, examples, exit_codes, seconds, whole
-from llmpipe.cli.places import output_folder
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from llmpipe.cli.console import Console
     from llmpipe.engine.runs import RunInfo
@@ -91,6 +90,8 @@ def pipeline_name(word: str | None) -> str | None:
     """A pipeline's name from what was typed: a name, or the path of a file whose stem or `name` it is."""
     if word is None or not word.endswith((".yaml", ".yml")):
         return word
+    from pathlib import Path
+
     path = Path(word)
     if path.is_file():
         from llmpipe.config.source import parse, read_text
@@ -104,6 +105,8 @@ def pipeline_name(word: str | None) -> str | None:
 
 def _list(words: Sequence[str], console: Console) -> int:
     args = _list_parser().read(words)
+    from llmpipe.cli.places import output_folder
+
     output = output_folder(args.output)
     found = all_runs(output, pipeline_name(args.pipeline))
     shown = found if args.all else found[: args.limit]
@@ -152,6 +155,7 @@ def _remove(words: Sequence[str], console: Console) -> int:
     made.add_argument("run", metavar="RUN", nargs="+", help="a run id or the beginning of one")
     made.add_argument("--pipeline", metavar="NAME", help="the pipeline, where the same id is in several")
     args = made.read(words)
+    from llmpipe.cli.places import output_folder
     from llmpipe.engine.runs import find_run, remove_run
 
     output = output_folder(args.output)
@@ -171,6 +175,8 @@ def _collect(words: Sequence[str], console: Console) -> int:
     args = made.read(words)
     if args.keep is None and args.older_than is None:
         raise UsageError("say what to keep: --keep N, --older-than AGE, or both")
+    from llmpipe.cli.places import output_folder
+
     runs = all_runs(output_folder(args.output), pipeline_name(args.pipeline))
     return _drop(superfluous(runs, keep=args.keep or 0, before=_limit(args)), args, console)
 

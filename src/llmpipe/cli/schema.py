@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.cli.parsing import OK, USAGE, CommandParser, UsageError, epilog, examples, exit_codes
@@ -56,8 +55,10 @@ def pipeline_schema() -> str:
 
 
 def _expanded(name: str) -> dict[str, Any]:
+    from pathlib import Path
+
     from llmpipe.config.source import MAX_BYTES, decode, parse, read_text
-    from llmpipe.errors import ConfigError
+    from llmpipe.errors import ConfigError, SchemaUnusable
     from llmpipe.structured.short_form import expand
 
     if name == "-":
@@ -73,5 +74,5 @@ def _expanded(name: str) -> dict[str, Any]:
         raise UsageError(f"{name} does not hold a mapping of field names to types")
     try:
         return dict(expand(node.plain()))
-    except ValueError as error:
+    except (SchemaUnusable, ValueError) as error:
         raise UsageError(f"{name}: {error}") from error

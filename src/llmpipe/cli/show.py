@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmpipe.cli.parsing import OK, USAGE, CommandParser, epilog, examples, exit_codes, whole
-from llmpipe.cli.places import output_folder, show_command
 from llmpipe.cli.runs import pipeline_name
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ def parser() -> CommandParser:
 def main(words: Sequence[str], console: Console) -> int:
     """Print what was asked for."""
     args = parser().read(words)
+    from llmpipe.cli.places import output_folder
     from llmpipe.engine.runs import find_run
 
     info = find_run(output_folder(args.output), args.run, pipeline_name(args.pipeline))
@@ -63,6 +63,7 @@ def main(words: Sequence[str], console: Console) -> int:
 
 
 def _run(info: RunInfo, args: argparse.Namespace, console: Console) -> int:
+    from llmpipe.cli.places import show_command
     from llmpipe.engine.files import read_json
     from llmpipe.engine.runs import RUN_FILE
     from llmpipe.report.overview import overview

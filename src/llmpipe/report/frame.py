@@ -94,8 +94,9 @@ def _step(step: StepCounts, snapshot: Snapshot, *, name: int, width: int, glyphs
 
 def _done(step: StepCounts, snapshot: Snapshot) -> str:
     through = count(_through(step))
-    known = step.done or (snapshot.total_known and step.items)
-    return f"{through}/{count(step.items)}" if known else through
+    if step.done or (snapshot.total_known and step.items):
+        return f"{through}/{count(step.items)}"
+    return f"{through}/{count(step.items)}+" if step.items else through
 
 
 def _bar(share: float | None, width: int, glyphs: Glyphs) -> str:

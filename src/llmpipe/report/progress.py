@@ -26,7 +26,9 @@ Size = Callable[[], tuple[int, int]]  # columns, lines
 
 
 class Display(Protocol):
-    """A Progress that is closed at the end."""
+    """A Progress that is closed at the end; `told` are the notes that it has shown."""
+
+    told: set[str]
 
     def update(self, snapshot: Snapshot) -> None:
         """About once a second."""
@@ -40,6 +42,9 @@ class Display(Protocol):
 
 class Silent:
     """Shows nothing."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
 
     def update(self, snapshot: Snapshot) -> None:
         """Nothing."""
@@ -113,6 +118,7 @@ class Shown:
     """Carries snapshots to a `Live` or `Lines` painter in a thread of its own."""
 
     def __init__(self, painter: Live | Lines, write: Write, *, pause_s: float = FRAME_S) -> None:
+        self.told: set[str] = set()
         self._painter = painter
         self._write = write
         self._pause_s = pause_s
@@ -131,6 +137,7 @@ class Shown:
     def note(self, line: str) -> None:
         """Keep a line for the thread; the oldest are dropped if nobody reads."""
         self._notes.append(line)
+        self.told.add(line)
         self._wake.set()
 
     def close(self) -> None:

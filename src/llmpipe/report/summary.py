@@ -95,7 +95,7 @@ def cron(report: RunReport, look: Look = Look()) -> list[str]:
         *_labelled("run", said(report.run_id)),
         *(_labelled("reason", said(report.reason, 400)) if report.reason else ()),
         *_labelled("items", _sum(total)),
-        *(_labelled("calls", _cost(total)) if total.calls else ()),
+        *_spent(report),
     ]
     tail = [
         *_billed(report),
@@ -157,7 +157,8 @@ def _sum(total: Total) -> str:
 def _spent(report: RunReport, *, brief: bool = False) -> Iterator[str]:
     total = Total.of(report.steps)
     if report.no_model_called:
-        yield from _labelled("calls", f"{count(total.calls)} to echo: no model was called, nothing was paid")
+        cached = f" and {count(total.cached)} cached" if total.cached else ""
+        yield from _labelled("calls", f"{count(total.calls)} to echo{cached}: no model was called, nothing was paid")
     elif total.calls or total.cached:
         yield from _labelled("calls", _cost(total, brief=brief))
     elif any(s.kind == "model" for s in report.steps):

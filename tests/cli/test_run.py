@@ -1,0 +1,290 @@
+"""`llmpipe run` from the flags to the exit code, on `echo`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmpipe.cli.run import FLAGS, options, parser
+from llmpipe.engine.options import RunOptions
+from tests.cli.words import here, process
+
+FILE = "pipelines/small.yaml"
+
+
+def test_a_good_run_is_four_lines_on_stderr(project: Path) -> None:
+    done = here("run", FILE)
+    assert (done.code, done.out) == (0, "")
+    lines = done.err.splitlines()
+    assert len(lines) == 4
+    assert re.fullmatch(r"small\.yaml  complete in \d\.\ds +run \w+", lines[0])
+    assert lines[1:] == [
+        "steps      greet 5 ok, page 1 ok",
+        "calls      5 to echo: no model was called, nothing was paid",
+        "output     output/page.md",
+    ]
+    assert (project / "output" / "page.md").read_text() == "5 greeted\n"
+
+
+def test_a_good_run_from_cron_is_silent(project: Path) -> None:
+    done = here("run", FILE, "--quiet", "--resume", "auto", "--lock", "skip")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_json_is_one_object_on_stdout(project: Path) -> None:
+    done = here("run", FILE, "--json", "--quiet")
+    report = json.loads(done.out)
+    assert (done.code, done.err) == (0, "")
+    assert report["status"] == "complete"
+    assert report["exit_code"] == 0
+    assert report["no_model_called"] is True
+    assert [(s["id"], s["items"], s["succeeded"]) for s in report["steps"]] == [("greet", 5, 5), ("page", 1, 1)]
+    assert report["published"] == [str(project / "output" / "page.md")]
+    assert Path(report["folder"]).is_dir()
+
+
+def test_a_failed_run_names_causes_and_what_to_do(failing: Path) -> None:
+    done = here("run", FILE)
+    assert (done.code, done.out) == (1, "")
+    run = re.search(r"run (\w+)$", done.err.splitlines()[0], re.M)
+    assert run
+    assert "failures   5 x P440 the model refused to answer (greet)" in done.err
+    assert f"look       llmpipe show {run[1]} greet r0" in done.err
+    assert f"next       llmpipe run pipelines/small.yaml --retry-failed {run[1]}" in done.err
+    shown = here("show", run[1], "greet", "r0")
+    assert shown.code == 0
+    assert "failed" in shown.out.splitlines()[0]
+
+
+def test_a_failed_run_from_cron_is_a_short_mail(failing: Path) -> None:
+    here("run", FILE, "-q")
+    done = here("run", FILE, "-q")
+    lines = done.err.splitlines()
+    assert (done.code, done.out) == (1, "")
+    assert 5 < len(lines) <= 30
+    assert "\x1b" not in done.err
+    for label in ("run", "reason", "items", "failures", "previous", "files", "continue"):
+        assert any(line.startswith(f"{label} ") for line in lines), label
+
+
+def test_the_command_that_goes_on_repeats_what_makes_the_pipeline_what_it_is(failing: Path) -> None:
+    done = here("run", FILE, "--var", "who=all of you", "--set", "steps.greet.max_prompt=1M", "--output", "elsewhere")
+    (line,) = [line for line in done.err.splitlines() if line.startswith("next")]
+    assert line.endswith("--var 'who=all of you' --set steps.greet.max_prompt=1M --output elsewhere")
+    (look,) = [line for line in done.err.splitlines() if line.startswith("look")]
+    again = here(*look.split()[2:])
+    assert again.code == 0
+    assert "r0" in again.out
+
+
+def test_values_of_the_command_line_reach_the_prompts(project: Path) -> None:
+    (project / "who.txt").write_text("all\n")
+    (project / "vars.yaml").write_text("who: nobody\ntone: warm\n")
+    done = here("run", FILE, "--json", "-q", "--vars-file", "vars.yaml", "--var", "who=@who.txt")
+    folder = Path(json.loads(done.out)["folder"])
+    first = json.loads((folder / "steps" / "greet.jsonl").read_text().splitlines()[0])
+    assert first["output"] == "echo: all: text 0"
+
+
+def test_limit_runs_some_rows_and_publishes_nothing(project: Path) -> None:
+    report = json.loads(here("run", FILE, "--json", "-q", "--limit", "2").out)
+    assert report["steps"][0]["items"] == 2
+    assert report["published"] == []
+    assert not (project / "output" / "page.md").exists()
+
+
+def test_a_broken_file_is_exit_two_and_all_problems(project: Path) -> None:
+    (project / FILE).write_text(f"{(project / FILE).read_text()}temprature: 1\nstepps: []\n")
+    done = here("run", FILE, "--json")
+    assert done.code == 2
+    assert done.err.count("error[C203]") == 2
+    assert "nothing was sent" in done.err
+    refusal = json.loads(done.out)
+    assert (refusal["status"], refusal["exit_code"]) == ("refused", 2)
+    assert len(refusal["problems"]) == 2
+    assert not (project / "output").exists()
+
+
+def test_an_undeclared_var_is_exit_two(project: Path) -> None:
+    done = here("run", FILE, "--var", "whom=x")
+    assert done.code == 2
+    assert "whom" in done.err
+    assert "'who'" in done.err
+
+
+def test_a_missing_key_is_exit_four_before_anything_is_sent(project: Path) -> None:
+    done = here("run", FILE, "--set", "models.main={provider: openai, model: gpt-5-mini}")
+    assert (done.code, done.out) == (4, "")
+    assert "error[P401]" in done.err
+    assert "OPENAI_API_KEY" in done.err
+    assert "echo" in done.err
+
+
+def test_a_row_that_cannot_be_read_is_told_with_its_place(project: Path) -> None:
+    (project / "pipelines/data/rows.jsonl").write_text('{"id": "a", "text": "x"}\n{"id": "b", torn\n')
+    done = here("run", FILE)
+    assert done.code in (1, 2)
+    assert "rows.jsonl:2" in done.err or "rows.jsonl" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "code"), [(["--lock", "fail"], 75), (["--lock", "skip"], 0), (["--lock", "wait:300ms"], 75), ([], 75)]
+)
+def test_another_run_at_work(project: Path, flag: list[str], code: int) -> None:
+    here("run", FILE)
+    with (project / "output" / "small" / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        began = time.monotonic()
+        done = here("run", FILE, "--json", *flag)
+        assert done.code == code
+        assert ("wait:300ms" in flag) == (0.25 < time.monotonic() - began < 5)
+        told = json.loads(done.out)
+        assert told["exit_code"] == code
+        assert "at work" in told["reason"]
+        assert "at work" in done.err
+        quiet = here("run", FILE, "-q", *flag)
+        assert (quiet.err == "") == (code == 0)
+
+
+def test_resume_without_a_run_takes_the_pipeline_that_follows(project: Path) -> None:
+    here("run", FILE)
+    assert here("run", "--resume", FILE).code == here("run", FILE, "--resume").code
+    assert "there is no file" not in here("run", "--resume", FILE).err
+
+
+def given(words: list[str]) -> RunOptions:
+    return options(parser().read(["x.yaml", *words]), "llmpipe run x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--var", "a=b", "--var", "c=d=e"], "vars", {"a": "b", "c": "d=e"}),
+        (["--limit", "1_000"], "limit", 1000),
+        (["--key", "T-1"], "key", "T-1"),
+        (["--only", "label"], "only", "label"),
+        (["--from", "label"], "from_step", "label"),
+        (["--base", "7f3a"], "base", "7f3a"),
+        (["--resume"], "resume", "last"),
+        (["--resume", "auto"], "resume", "auto"),
+        (["--accept-changes"], "accept_changes", True),
+        (["--retry-failed"], "retry_failed", "last"),
+        (["--retry-failed", "7f3a"], "retry_failed", "7f3a"),
+        (["--no-cache"], "cache", "off"),
+        (["--refresh"], "cache", "refresh"),
+        (["--offline"], "offline", True),
+        (["--max-cost", "0.10"], "max_cost", Decimal("0.10")),
+        (["--concurrency", "7"], "concurrency", 7),
+        (["--output", "out"], "output_dir", Path.cwd() / "out"),
+        (["--lock", "skip"], "lock", "skip"),
+        (["--lock", "wait:10m"], "lock", 600.0),
+        (["--allow-python"], "allow_python", True),
+        (["--allow-read", "a", "--allow-read", "b"], "allow_read", (Path.cwd() / "a", Path.cwd() / "b")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_flag_is_one_option_of_the_engine(words: list[str], field: str, value: Any) -> None:
+    made, plain = given(words), given([])
+    expected = value if field != "output_dir" and field != "allow_read" else getattr(made, field)
+    assert getattr(made, field) == expected
+    if field in ("output_dir", "allow_read"):
+        names = [made.output_dir] if field == "output_dir" else list(made.allow_read)
+        assert [p and (p.is_absolute(), p.name) for p in names] == [
+            (True, word) for word in words if not word.startswith("--")
+        ]
+    changed = {name for name in RunOptions.__slots__ if getattr(made, name) != getattr(plain, name)}
+    assert changed == {field}
+
+
+def test_every_option_of_the_engine_can_be_given() -> None:
+    reached = {"vars", "command"}
+    for flag in FLAGS:
+        dest = flag.options.get("dest", flag.names[-1].lstrip("-").replace("-", "_"))
+        reached |= {{"no_cache": "cache", "refresh": "cache", "output": "output_dir"}.get(dest, dest)}
+    assert set(RunOptions.__slots__) <= reached
+
+
+def test_a_key_on_the_command_line_is_not_written_down(project: Path) -> None:
+    key = "k-" + "canary" * 5
+    done = process("run", FILE, "--var", f"who={key}", "--set",
+                   "models.other={provider: openai, model: x}", env={"OPENAI_API_KEY": key})  # fmt: skip
+    assert done.code == 0, done.err
+    record = next((project / "output" / "small").glob("*/run.json")).read_text()
+    assert json.loads(record)
+    assert key not in record
+
+
+def on_a_terminal(*words: str, env: dict[str, str]) -> str:
+    """What a terminal of 80 columns is sent by a command."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "llmpipe", *words], stdin=theirs, stdout=theirs, stderr=theirs,
+        env={**{k: v for k, v in os.environ.items() if k not in ("CI", "NO_COLOR", "FORCE_COLOR")}, **env},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while select.select([ours], [], [], 30)[0]:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        seen += part
+    os.close(ours)
+    assert child.wait(30) == 0
+    return seen.decode()
+
+
+def test_a_terminal_is_redrawn_in_place_and_left_tidy(project: Path) -> None:
+    slow = ["--set", "models.main.params={latency: 700ms}", "--concurrency", "2"]
+    text = on_a_terminal("run", FILE, *slow, env={"TERM": "xterm"})
+    assert re.search(r"\r\x1b\[\d+A", text)
+    assert "in flight 2" in text
+    assert "\x1b[?25l" not in text
+    last = text[text.rindex("\x1b[J") :]
+    assert len(re.sub(r"\x1b\[\d*[a-zA-Z]", "", last).strip().splitlines()) == 4
+    assert "\x1b[32mcomplete\x1b[0m" in last
+
+
+@pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"TERM": "xterm", "CI": "true", "NO_COLOR": "1"}])
+def test_no_cursor_codes_where_they_would_not_be_understood(project: Path, env: dict[str, str]) -> None:
+    assert "\x1b" not in on_a_terminal("run", FILE, env=env)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_report_that_cannot_be_printed_is_an_error(project: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = process("run", FILE, "--json", stdout=full)
+    assert done.code == 1
+    assert "No space left on device" in done.err
+
+
+def test_a_report_whose_reader_went_away_keeps_the_runs_verdict(failing: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = process("run", FILE, "--json", stdout=writing)
+    finally:
+        os.close(writing)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+
+
+def test_closed_streams_do_not_change_the_verdict(project: Path) -> None:
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m llmpipe run {FILE} <&- >&- 2>&-"], check=False)
+    assert done.returncode == 0
+    assert (project / "output" / "page.md").read_text() == "5 greeted\n"
