@@ -5,7 +5,7 @@
     ├── SchemaUnusable               2   C240, an output schema that cannot be used; carries every problem
     ├── DataError                    2   a dataset that cannot be read (D301 - D309)
     ├── ItemError                    1   one item that cannot be asked (D310 - D339)
-    ├── KeyMissing                   4   P401, found before the first call
+    ├── KeyMissing (RuntimeError)    4   P401, found before the first call
     ├── LockHeld                    75   X920
     ├── StorageError                 1   X930 a full disk, a file system that cannot hold a ledger
     ├── InternalError                3   X901
@@ -101,7 +101,9 @@ class ConfigError(LlmpipeError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         first = self.problems[0] if self.problems else None
-        text = f"{first.place.file}:{first.place.line}:{first.place.column}: {first.code} {first.message}" if first else ""
+        text = (
+            f"{first.place.file}:{first.place.line}:{first.place.column}: {first.code} {first.message}" if first else ""
+        )
         super().__init__(text if len(self.problems) < 2 else f"{text} (and {len(self.problems) - 1} more)")
 
 
@@ -144,8 +146,11 @@ class ItemError(LlmpipeError):
         super().__init__(message)
 
 
-class KeyMissing(LlmpipeError):
-    """A provider's key is not in the environment; found before the first call."""
+class KeyMissing(LlmpipeError, RuntimeError):
+    """A provider's key is not in the environment; found before the first call, so `attempts` is always empty."""
+
+    attempts: tuple[Attempt, ...] = ()
+    request_id: str | None = None
 
     code = "P401"
     title = "an API key is missing"
@@ -260,7 +265,9 @@ class AccessDenied(AccountError):
 class QuotaExhausted(AccountError):
     code = "P404"
     title = "quota, credit or a spend limit is used up"
-    advice = "Waiting for seconds does not help: add credit, raise the limit, or wait until the quota renews; then --resume."
+    advice = (
+        "Waiting for seconds does not help: add credit, raise the limit, or wait until the quota renews; then --resume."
+    )
 
 
 class ModelUnknown(AccountError):
@@ -365,7 +372,9 @@ class Conflict(TemporaryFault):
 class RetryAfterTooLong(CallFailed):
     code = "P425"
     title = "the server asks for a longer wait than allowed"
-    advice = "Run again later with --resume, or raise `retry.retry_after_max`, or set `retry.retry_after_over: backoff`."
+    advice = (
+        "Run again later with --resume, or raise `retry.retry_after_max`, or set `retry.retry_after_over: backoff`."
+    )
     fallback = True
 
 

@@ -267,9 +267,26 @@ def test_loguru_gets_the_lines_when_no_other_logger_is_given() -> None:
 
 
 def test_a_missing_key_is_found_before_anything_is_sent(client: LLMClient, lines: Lines) -> None:
-    with pytest.raises(KeyMissing, match=r"OPENAI_API_KEY is not set.*provider: echo"):
+    with pytest.raises(KeyMissing, match=r"OPENAI_API_KEY is not set.*provider: echo") as caught:
         client.call(LLMRequest(model="openai/gpt-5-mini", prompt="hello"))
     assert lines.kept == []
+    assert isinstance(caught.value, RuntimeError)
+    assert caught.value.attempts == ()
+
+
+def test_a_key_that_is_set_later_is_found(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LLMClient(logger=lines) as client:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-set-later")
+        assert client._secret("OPENAI_API_KEY") == "sk-set-later"
+        monkeypatch.setenv("GROQ_API_KEY", "")
+        assert client._secret("GROQ_API_KEY") is None
+
+
+def test_an_error_is_forced_only_where_that_is_possible(client: LLMClient) -> None:
+    request = LLMRequest(model="ollama/llama3", prompt="hello")
+    with pytest.raises(llmpipe.BadRequest, match="embedded provider") as caught:
+        client.call(request, force_error=True)
+    assert not caught.value.sent
 
 
 def test_the_key_of_a_fallback_is_looked_for_too(lines: Lines) -> None:
@@ -490,7 +507,7 @@ def _bare(self: Any, req: LLMRequest) -> Any:
 
 
 def _greedy(self: Any, request: LLMRequest, **rest: Any) -> Any:
-    assert set(rest) == {"timeout_s", "attempt"}
+    assert set(rest) == {"timeout_s", "attempt", "force_error"}
     return f"own: {request.prompt}"
 
 

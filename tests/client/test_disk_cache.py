@@ -373,4 +373,6 @@ def test_after_close_the_database_is_let_go(folder: Path) -> None:
     put(cache, entry(1))
     cache.close()
     cache.close()
+    put(cache, entry(2))
+    assert get(cache, entry(1)[0]) is None
     assert {p.name for p in folder.iterdir()} == {"cache.db", "claims.lock"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -115,3 +116,12 @@ def test_a_well_sealed_answer_of_a_foreign_shape_is_a_miss() -> None:
         body: Any = head + b"\n" + MATERIAL
         sealed = b"llmpipe-response/1 " + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
         assert unseal(sealed, key=KEY) is None
+
+
+@given(RESPONSES, RESPONSES)
+def test_having_changes_what_is_named_and_nothing_else(one: LLMResponse, other: LLMResponse) -> None:
+    names = ("text", "notes", "cost_usd")
+    changes = {name: getattr(other, name) for name in names}
+    assert one.having(**changes) == replace(one, **changes)
+    with pytest.raises(TypeError, match="colour"):
+        one.having(colour=1)

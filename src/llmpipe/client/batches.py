@@ -6,12 +6,14 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_MOST = 512
+_Asked: TypeAlias = list[tuple[T, asyncio.Future[R | None]]]
+
+_ENOUGH = 512
 
 
 class Batches(Generic[T, R]):
@@ -25,20 +27,22 @@ class Batches(Generic[T, R]):
     def __init__(self, name: str, work: Callable[[Sequence[T]], Sequence[R]], last: Callable[[], None]) -> None:
         self._work = work
         self._last = last
-        self._jobs: queue.SimpleQueue[tuple[T, asyncio.Future[R]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Asked[T, R] | None] = queue.SimpleQueue()
+        self._asked: dict[asyncio.AbstractEventLoop, _Asked[T, R]] = {}
         self._name = name
         self._thread: threading.Thread | None = None
         self._closed = False
         self._guard = threading.Lock()
 
-    async def ask(self, job: T) -> R:
-        """The result of `job`. Raises RuntimeError after `close`."""
-        if self._thread is None:
-            self._start()
-        if self._closed:
-            raise RuntimeError("closed")
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._jobs.put((job, future))
+    async def ask(self, job: T) -> R | None:
+        """The result of `job`; None after `close`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R | None] = loop.create_future()
+        asked = self._asked.get(loop)
+        if asked is None:
+            asked = self._asked[loop] = []
+            loop.call_soon(self._send, loop)
+        asked.append((job, future))
         return await future
 
     def close(self) -> None:
@@ -47,15 +51,21 @@ class Batches(Generic[T, R]):
             if self._closed:
                 return
             self._closed = True
-        if self._thread is not None:
             self._jobs.put(None)
+        if self._thread is not None:
             self._thread.join()
 
-    def _start(self) -> None:
+    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand over what was asked for in this turn of the loop: one wake-up of the thread for all of it."""
+        asked = self._asked.pop(loop)
         with self._guard:
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            if not self._closed:
+                self._jobs.put(asked)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
+                return
+        _settle([(future, None) for _, future in asked])
 
     def _run(self) -> None:
         try:
@@ -68,15 +78,15 @@ class Batches(Generic[T, R]):
         finally:
             self._last()
 
-    def _taken(self) -> tuple[list[tuple[T, asyncio.Future[R]]], bool]:
-        """All that waits now, at least one; and whether there will be more."""
-        batch: list[tuple[T, asyncio.Future[R]]] = []
+    def _taken(self) -> tuple[_Asked[T, R], bool]:
+        """All that waits now, and whether there will be more."""
+        batch: _Asked[T, R] = []
         entry = self._jobs.get()
         while True:
             if entry is None:
                 return batch, False
-            batch.append(entry)
-            if len(batch) == _MOST:
+            batch += entry
+            if len(batch) >= _ENOUGH:
                 return batch, True
             try:
                 entry = self._jobs.get_nowait()

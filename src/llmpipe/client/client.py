@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import secrets as entropy
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from llmpipe.client.override import CURRENT, overridden
 from llmpipe.client.reask import OutputSpec, ask, spec_of
 from llmpipe.client.redact import Redactor
 from llmpipe.client.room import Parts, Room, open_room
+from llmpipe.errors import BadRequest
 from llmpipe.policy import CachePolicy, CallPolicy, Retry, Timeout
 from llmpipe.types import EMPTY, LLMRequest, LLMResponse, Model
 
@@ -67,6 +67,7 @@ class LLMClient:
         self._own_cache = cache is None
         self._look_up = _secrets() if secrets is None else secrets
         self._keys: dict[str, str] = {}
+        self._ids = random.Random()  # noqa: S311 - names calls, guards nothing
         self._names: dict[str, tuple[Model, Target]] = {}
         self._parts = Parts(
             models=dict(models),
@@ -126,10 +127,12 @@ class LLMClient:
             replace(req, force_error=True) if force_error else req,
             model,
             target,
-            request_id=entropy.token_hex(8),
+            request_id=f"{self._ids.getrandbits(64):016x}",
             policy=policy,
             journal=journal,
         )
+        if call.request.force_error:
+            self._require_echo(target)
         if output is None and call.request.schema is not None:
             output = spec_of(call.request.schema)
         handler = self._room().handler
@@ -140,7 +143,8 @@ class LLMClient:
 
         `request` has the model's own parameters filled in; `timeout_s` is the attempt's clock, which ends the method
         from outside too. An override may be `async` or not, may also take `attempt` (the number of the attempt, from
-        1), returns an LLMResponse or a text, and may call this method. What its exceptions mean: client/override.py.
+        1) and `force_error`, returns an LLMResponse or a text, and may call this method. What its exceptions mean:
+        client/override.py.
         """
         call = CURRENT.get()
         if request is not call.request:
@@ -211,6 +215,13 @@ class LLMClient:
             self._parts.redactor.add([value])
         return value
 
+    def _require_echo(self, target: Target) -> None:
+        """Refuse to force an error where nobody would: only `echo` and an override of one's own know how to."""
+        if self._override is None and target.wire != "echo":
+            refusal = BadRequest(f"force_error is for the embedded provider; {target.label} cannot be made to fail")
+            refusal.sent = False
+            raise refusal
+
     def _require_keys(self, model: Model, target: Target, policy: CallPolicy) -> None:
         """Raise KeyMissing unless the model and its fallbacks have their keys; an override needs none."""
         if self._override is not None:
@@ -243,9 +254,11 @@ def bounded(policy: CallPolicy, timeout_s: float | None, max_retries: int | None
 
 
 def _secrets() -> Callable[[str], str | None]:
+    """The process's variables; one that is missing is looked for again, because a notebook may set it later."""
     from llmpipe.config.environment import Environment
 
-    return Environment.load().secret
+    known = Environment.load()
+    return lambda name: known.secret(name) or Environment.load().secret(name)
 
 
 def _proxies() -> Proxies:

@@ -122,7 +122,7 @@ def _attempt_of(data: Mapping[str, Any]) -> Attempt:
 
 
 def _dumped(data: Any) -> bytes:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    text = _COMPACT.encode(data)
     return text.encode("utf-8", "surrogatepass")  # a reply may hold a lone surrogate; it must come back as it went in
 
 
@@ -130,6 +130,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a value of type {type(value).__name__} is not JSON")
+
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def _loaded(data: bytes | str) -> Any:

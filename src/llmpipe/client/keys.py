@@ -51,14 +51,7 @@ def key_material(request: LLMRequest, target: Target) -> bytes:
         "echo": _echo(request),
     }
     try:
-        text = json.dumps(
-            {name: value for name, value in parts.items() if value},
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-            allow_nan=False,
-            default=_plain,
-        )
+        text = _CANONICAL.encode({name: value for name, value in parts.items() if value})
     except (TypeError, ValueError, RecursionError) as err:
         refused = BadRequest(f"the request holds something that JSON cannot: {err}")
         refused.sent = False
@@ -104,3 +97,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a value of type {type(value).__name__}")
+
+
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+)

@@ -38,14 +38,19 @@ def overridden(method: Callable[..., Any]) -> Handler:
     """The innermost handler made of an overriding `_provider_call`.
 
     The method may be `async` or not (then each call runs in a thread of its own, so that clocks still end it); it is
-    given the keyword arguments `timeout_s` and `attempt` as far as it takes them. It returns an LLMResponse or a text.
-    Of its exceptions, those of llmpipe stay; TimeoutError is a CallTimeout, OSError a NetworkFault, RuntimeError a
-    ServerFault (all three are retried); any other is a mistake in the method: CallFailed, not retried.
+    given the keyword arguments `timeout_s`, `attempt` and `force_error` as far as it takes them. It returns an
+    LLMResponse or a text. Of its exceptions, those of llmpipe stay; TimeoutError is a CallTimeout, OSError a
+    NetworkFault, RuntimeError a ServerFault (all three are retried); any other is a mistake in the method: CallFailed,
+    not retried.
     """
     takes = _accepted(method)
 
     async def handle(call: Call) -> LLMResponse:
-        given = {"timeout_s": call.policy.timeout.attempt, "attempt": call.number}
+        given = {
+            "timeout_s": call.policy.timeout.attempt,
+            "attempt": call.number,
+            "force_error": call.request.force_error,
+        }
         arguments = {name: value for name, value in given.items() if takes is None or name in takes}
         token = CURRENT.set(call)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from llmpipe.client.cache import Cache
@@ -25,7 +24,10 @@ def cached(inner: Handler, deps: Deps) -> Handler:
     NotRecorded.
     """
 
+    warm = False  # whether the last look found something
+
     async def handle(call: Call) -> LLMResponse:
+        nonlocal warm
         cache, policy = deps.cache, call.policy.cache
         if cache is None or not (policy.read or policy.write) or call.policy.offline:
             hit = await _look_up(cache, call, deps) if cache is not None and policy.read else None
@@ -33,13 +35,17 @@ def cached(inner: Handler, deps: Deps) -> Handler:
                 return hit
             _refuse_offline(call)
             return await inner(call)
-        # The claim comes before the look, so that an answer which another buyer keeps in between is never bought again.
-        mine = policy.read and cache.claim(call.key, CLAIM_S)
+        mine = False
         try:
             if policy.read:
-                hit = await _look_up(cache, call, deps)
+                hit = await _look_up(cache, call, deps) if warm else None
+                if hit is None:
+                    # Claimed before the look that decides: what another buyer keeps in between is never bought again.
+                    mine = cache.claim(call.key, CLAIM_S)
+                    hit = await _look_up(cache, call, deps)
                 if hit is None and not mine:
                     mine, hit = await _wait_for_buyer(cache, call, deps)
+                warm = hit is not None
                 if hit is not None:
                     return hit
             response = await inner(call)
@@ -61,7 +67,7 @@ async def _look_up(cache: Cache, call: Call, deps: Deps) -> LLMResponse | None:
     ttl = call.policy.cache.ttl_s
     if ttl is not None and deps.wall() - stored.at > ttl:
         return None
-    return replace(stored.response, cached=True, cost_usd=Decimal(0), request_id=call.request_id)
+    return stored.response.having(cached=True, cost_usd=Decimal(0), request_id=call.request_id)
 
 
 async def _wait_for_buyer(cache: Cache, call: Call, deps: Deps) -> tuple[bool, LLMResponse | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 from llmpipe.client.call import Call, Deps, Handler
@@ -73,8 +72,7 @@ class _Pass:
             provider_request_id=response.provider_request_id,
         )
         assert self._attempt is not None
-        return replace(
-            response,
+        return response.having(
             request_id=self._call.request_id,
             latency_s=self._attempt.latency_s,
             answered_by=self._call.model.label,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.events import cache_hit, call_ended
 from llmpipe.errors import CallFailed
@@ -29,8 +27,8 @@ def traced(inner: Handler, deps: Deps) -> Handler:
                 call_ended(deps.logger, call, err, latency_s=deps.clock() - started)
             raise
         if response.cached:
-            response = replace(response, latency_s=deps.clock() - started)
+            response = response.having(latency_s=deps.clock() - started)
             cache_hit(deps.logger, call, response)
-        return replace(response, attempts=tuple(call.attempts)) if call.attempts else response
+        return response.having(attempts=tuple(call.attempts)) if call.attempts else response
 
     return handle
