@@ -372,6 +372,7 @@ class Conflict(TemporaryFault):
 class RetryAfterTooLong(CallFailed):
     code = "P425"
     title = "the server asks for a longer wait than allowed"
+    exit_code = 75
     advice = (
         "Run again later with --resume, or raise `retry.retry_after_max`, or set `retry.retry_after_over: backoff`."
     )

@@ -84,6 +84,6 @@ def test_the_file_system_of_a_folder_is_found(tmp_path: Path, folder: str, kind:
 def test_network_file_systems_are_refused_with_the_reason(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS)
-    with pytest.raises(StorageError, match="network file system.*nfs4"):
+    with pytest.raises(StorageError, match=r"network file system.*nfs4"):
         refuse_network(Path("/mnt/share/x"), mounts=mounts)
     refuse_network(Path("/srv"), mounts=mounts)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine.plan import ItemPlan, plan_passes
-
-from .conftest import Project
+from tests.engine.conftest import Project
 
 MODELS = "version: 1\nmodels: {m: {provider: echo}}\ndefaults: {model: m}\n"
 

@@ -17,9 +17,8 @@ import pytest
 from llmpipe.engine.choose import Changed
 from llmpipe.engine.results import RunReport
 from llmpipe.engine.runs import NoSuchRun, list_runs
-
-from .answers import Answers
-from .conftest import Project
+from tests.engine.answers import Answers
+from tests.engine.conftest import Project
 
 Counts = Callable[[RunReport], dict[str, tuple[int, int, int, int, int]]]
 
@@ -54,7 +53,9 @@ def only_run(project: Project) -> Path:
 
 
 @pytest.mark.parametrize("after", [3, 40, 77])
-def test_a_killed_run_goes_on_and_asks_nothing_again_that_came_back(project: Project, counts: Counts, after: int) -> None:
+def test_a_killed_run_goes_on_and_asks_nothing_again_that_came_back(
+    project: Project, counts: Counts, after: int
+) -> None:
     project.rows("d.jsonl", rows(60))
     with Answers(delay_s=0.02) as server:
         project.write("x.yaml", two(server))
@@ -127,7 +128,9 @@ def test_policy_may_change_between_a_run_and_its_resumption(project: Project) ->
     project.rows("d.jsonl", rows(4))
     with Answers() as server:
         project.run(two(server))
-        report = project.run(two(server, concurrency=2).replace("defaults: {", "defaults: {retry: {max_retries: 1}, "), resume="last")
+        report = project.run(
+            two(server, concurrency=2).replace("defaults: {", "defaults: {retry: {max_retries: 1}, "), resume="last"
+        )
         assert server.total == 8
     assert report.exit_code == 0
 
@@ -219,8 +222,13 @@ def test_a_retry_reads_no_cached_reply_for_what_failed(project: Project) -> None
     project.rows("d.jsonl", rows(3))
     replies = {"text": "wrong"}
     with Answers(lambda prompt: replies["text"] if " r1 " in f"{prompt} " else "fine") as server:
-        text = two(server).replace(", cache: {read: false, write: false}", "").replace(
-            '{id: one, foreach: datasets.d, ', '{id: one, foreach: datasets.d, check: ["output == \'fine\'"], max_reasks: 0, '
+        text = (
+            two(server)
+            .replace(", cache: {read: false, write: false}", "")
+            .replace(
+                "{id: one, foreach: datasets.d, ",
+                "{id: one, foreach: datasets.d, check: [\"output == 'fine'\"], max_reasks: 0, ",
+            )
         )
         first = project.run(text)
         assert first.exit_code == 1

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a pipeline step reads best on one line
 """Scopes at work: what each step sees, and in which order results stand."""
 
 from __future__ import annotations
@@ -5,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmpipe.engine.results import RunReport
-
-from .answers import Answers
-from .conftest import Project
+from tests.engine.answers import Answers
+from tests.engine.conftest import Project
 
 Counts = Callable[[RunReport], dict[str, tuple[int, int, int, int, int]]]
 
@@ -284,7 +284,9 @@ def test_steps_in_a_scope_below_may_use_what_was_made_of_their_list(project: Pro
 
 def test_python_steps_run_only_when_allowed(project: Project) -> None:
     project.rows("d.jsonl", [{"id": "a"}, {"id": "b"}])
-    project.write("own_code.py", "def shout(item, steps):\n    return {'loud': item['id'].upper(), 'was': steps['one']}\n")
+    project.write(
+        "own_code.py", "def shout(item, steps):\n    return {'loud': item['id'].upper(), 'was': steps['one']}\n"
+    )
     text = """\
 version: 1
 datasets: {d: {path: d.jsonl, key: id}}

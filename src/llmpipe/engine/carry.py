@@ -14,7 +14,8 @@ from llmpipe.engine.ledger_read import LedgerReader
 
 _FIND = (
     f"SELECT {COLUMNS}, results.failure_file, results.cached, results.reasks, results.retries, results.fallbacks,"  # noqa: S608
-    " results.latency_s, results.answered_by, results.notes, results.finished_at, results.error_type"
+    " results.latency_s, results.answered_by, results.notes, results.request_key, results.finished_at,"
+    " results.error_type"
     " FROM items JOIN results ON results.item = items.id WHERE items.scope = ? AND items.key = ? AND items.live = 1"
     " AND results.step = ?"
 )
@@ -50,7 +51,7 @@ class Base:
 
     def row(self, found: Found, step: int, item: Item, folder: Path) -> tuple[Any, ...]:
         """The same result as a row of the new run's ledger; the failure's file comes along."""
-        file, cached, reasks, retries, fallbacks, latency, answered_by, notes, finished, error_type = found.rest
+        file, cached, reasks, retries, fallbacks, latency, answered_by, notes, key, finished, error_type = found.rest
         if file and (self.folder / file).exists():
             target = folder / file
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ class Base:
         return (
             *(step, item.id, cell.status, cell.digest, output, cell.reason or None, error_type, cell.code or None),
             *(cell.error or None, cell.permanent, file, cached, True, reasks, retries, fallbacks, latency),
-            *(answered_by, notes, finished),
+            *(answered_by, notes, key, finished),
         )
 
     def close(self) -> None:

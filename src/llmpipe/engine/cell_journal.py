@@ -28,7 +28,7 @@ class Stopping(CallFailed):
 
 
 class CellJournal:
-    """Implements `client.journal.Journal` for one step and one item. Raises StorageError when the ledger cannot be written."""
+    """Implements `client.journal.Journal` for one step and item. Raises StorageError if the ledger has a fault."""
 
     def __init__(
         self,
@@ -43,12 +43,15 @@ class CellJournal:
         redact_data: Callable[[str], str],
         tally: Tally,
         recall: bool,
+        request: Callable[[], str] | None = None,
     ) -> None:
         self._ledger, self._step, self._item, self._invocation = ledger, step, item, invocation
         self._stopping, self._cost, self._tally = stopping, cost, tally
         self._redact, self._redact_data = redact, redact_data
         self._open: dict[tuple[str, int], int] = {}
         self._recall = recall
+        self._request = request  # the conversation as JSON, where no cache keeps it
+        self.key: str | None = None  # of the request that was made last
         self._told: dict[str, LLMResponse] | None = None
 
     @property
@@ -58,6 +61,7 @@ class CellJournal:
 
     def recall(self, key: str) -> LLMResponse | None:
         """An answer to this request that an earlier process of the run wrote down."""
+        self.key = key
         if not self._recall:
             return None
         if self._told is None:
@@ -74,7 +78,8 @@ class CellJournal:
         id = self._ledger.next_id("attempts")
         self._open[key, number] = id
         self._tally.calls += 1
-        row = (id, self._step, self._item, self._invocation, request_id, key, number, model, time.time())
+        request = self._request() if self._request is not None else None
+        row = (id, self._step, self._item, self._invocation, request_id, key, number, model, time.time(), request)
         await self._ledger.commit(INTEND, row)
 
     async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:

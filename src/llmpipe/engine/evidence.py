@@ -1,4 +1,4 @@
-"""What is kept of a failure: one JSON file per item and step, with everything that is needed to understand and repeat it."""
+"""What is kept of a failure: one JSON file per item and step, with all that it takes to understand and repeat it."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ def replacing(path: Path, *, newline: str | None = None) -> Iterator[IO[str]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            Path(name).unlink()
         raise
     _sync_folder(path.parent)
 
@@ -68,4 +68,4 @@ def point_latest(folder: Path) -> None:
     with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(folder.name)
-        os.replace(temporary, link)
+        temporary.replace(link)

@@ -52,7 +52,9 @@ class Flow:
 
     def all_read(self) -> bool:
         """True once the items of every top scope are known."""
-        return all(p.scope == ROOT_SCOPE or p.scope in self.sources.complete | self.sources.counted for p in self._passes)
+        return all(
+            p.scope == ROOT_SCOPE or p.scope in self.sources.complete | self.sources.counted for p in self._passes
+        )
 
     async def run(self) -> None:
         """All passes, each as soon as what it waits for is done. Passes over one scope take turns, in plan order."""
@@ -158,8 +160,7 @@ class Flow:
                 await ended[n]
             await self._node(node, item, first=first)
 
-        for node in plan.nodes:
-            ended.append(asyncio.create_task(turn(node)))
+        ended.extend(asyncio.create_task(turn(node)) for node in plan.nodes)
         try:
             await asyncio.gather(*ended)
         finally:

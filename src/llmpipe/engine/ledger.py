@@ -3,7 +3,7 @@
     event loop ── put(sql, row) ──────────► queue ──► writer thread: BEGIN … many rows … COMMIT ──► futures resolve
                ── await commit(sql, row) ─► queue ──┘
 
-`put` only keeps the order; `commit` returns when the row, and every row queued before it, is in the file. The file is in
+`put` only keeps the order; `commit` returns when the row, and every row queued before it, is in the file. That is in
 WAL mode with `synchronous=NORMAL`: a killed process loses nothing that was committed; a power cut may lose the last
 moments, never integrity (https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
@@ -48,7 +48,7 @@ class Ledger(LedgerReader):
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def put(self, sql: str, row: Row = ()) -> None:
-        """Queue one statement; it is in the file when a later `commit` returns. Raises StorageError after a write failed."""
+        """Queue one statement; it is in the file when a later `commit` returns. Raises StorageError after a fault."""
         if self._failed:
             raise self._failed
         self._queue.put((sql, row, None))

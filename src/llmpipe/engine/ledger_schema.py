@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS steps (
 CREATE TABLE IF NOT EXISTS datasets (
     name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, rows INTEGER NOT NULL, complete INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS invocations (
-    id INTEGER PRIMARY KEY, started_at REAL NOT NULL, finished_at REAL, pid INTEGER, command TEXT, exit_code INTEGER);
+    id INTEGER PRIMARY KEY, started_at REAL NOT NULL, finished_at REAL, pid INTEGER, command TEXT);
 CREATE TABLE IF NOT EXISTS items (
     id INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL, parent INTEGER, ord TEXT NOT NULL,
     data TEXT NOT NULL, digest BLOB NOT NULL, seen INTEGER NOT NULL, live INTEGER NOT NULL DEFAULT 1,
@@ -27,14 +27,14 @@ CREATE TABLE IF NOT EXISTS results (
     reason TEXT, error_type TEXT, code TEXT, error TEXT, permanent INTEGER NOT NULL DEFAULT 0, failure_file TEXT,
     cached INTEGER NOT NULL DEFAULT 0, carried INTEGER NOT NULL DEFAULT 0, reasks INTEGER NOT NULL DEFAULT 0,
     retries INTEGER NOT NULL DEFAULT 0, fallbacks INTEGER NOT NULL DEFAULT 0, latency_s REAL, answered_by TEXT,
-    notes TEXT, finished_at REAL NOT NULL, PRIMARY KEY (step, item)) WITHOUT ROWID;
+    notes TEXT, request_key TEXT, finished_at REAL NOT NULL, PRIMARY KEY (step, item)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS results_not_succeeded ON results (step, status, item) WHERE status <> 'succeeded';
 CREATE TABLE IF NOT EXISTS attempts (
     id INTEGER PRIMARY KEY, step INTEGER NOT NULL, item INTEGER NOT NULL, invocation INTEGER NOT NULL,
     request_id TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, model TEXT NOT NULL, started_at REAL NOT NULL,
     outcome TEXT, code TEXT, status INTEGER, error TEXT, latency_s REAL, wait_s REAL, billed TEXT,
     input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER, cost_usd REAL,
-    reply TEXT, raw TEXT, provider_request_id TEXT);
+    request TEXT, reply TEXT, raw TEXT, provider_request_id TEXT);
 CREATE INDEX IF NOT EXISTS attempts_of ON attempts (step, item);
 CREATE INDEX IF NOT EXISTS attempts_open ON attempts (id) WHERE outcome IS NULL;
 """
@@ -57,12 +57,13 @@ INSERT_ITEM = (
 )
 PUT_RESULT = (
     "INSERT OR REPLACE INTO results (step, item, status, digest, output, reason, error_type, code, error, permanent,"
-    " failure_file, cached, carried, reasks, retries, fallbacks, latency_s, answered_by, notes, finished_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " failure_file, cached, carried, reasks, retries, fallbacks, latency_s, answered_by, notes, request_key,"
+    " finished_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 INTEND = (
-    "INSERT INTO attempts (id, step, item, invocation, request_id, key, number, model, started_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO attempts (id, step, item, invocation, request_id, key, number, model, started_at, request)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 SETTLE = (
     "UPDATE attempts SET outcome = ?, code = ?, status = ?, error = ?, latency_s = ?, wait_s = ?, billed = ?,"

@@ -60,7 +60,7 @@ class RunLock:
 def is_held(folder: Path) -> bool:
     """True if a living process holds the lock of this pipeline's output folder."""
     try:
-        with open(folder / ".lock", encoding="utf-8") as file:
+        with (folder / ".lock").open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -93,7 +93,7 @@ def refuse_network(folder: Path, *, mounts: Path = Path("/proc/self/mountinfo"))
 
 
 def file_system(folder: Path, mounts: Path) -> str:
-    """The type of the file system that a folder (or its nearest existing parent) lies on; "" where it cannot be told."""
+    """The type of the file system that a folder (or its nearest existing parent) lies on; "" if it is not known."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -5,8 +5,8 @@
     group(label) ──► digest                 pass 2 over the groups: waits for the whole of `label`
 
 A *top scope* is a child of the root (or the root itself). A step that uses a *whole* list, or anything of another top
-scope, has to wait for that step's end: it stands in a pass of its own, named by what it waits for. Within a pass an item
-flows through its nodes as soon as each node's own needs are there; a child scope is a node with a plan of its own.
+scope, has to wait for that step's end: it stands in a pass of its own, named by what it waits for. Within a pass an
+item flows through its nodes as soon as each node's own needs are there; a child scope is a node with its own plan.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ItemPlan:
-    """What happens to each item of a scope: nodes in a topological order. `steps` are all steps in it, inner ones too."""
+    """What happens to each item of a scope: nodes in a topological order. `steps` are all steps, inner ones too."""
 
     scope: str
     nodes: tuple[Node, ...]
@@ -131,8 +131,8 @@ class _Graph:
 def _item_plan(graph: _Graph, scope: str, steps: frozenset[str]) -> ItemPlan:
     """The nodes for an item of `scope`: its own steps, and a node for each bundle of steps in a child scope.
 
-    Steps of one child scope are bundled by the steps of this scope that they build on: a step of this scope may read the
-    list of one bundle and feed the next (`below`, then `own`).
+    Steps of one child scope are bundled by the steps of this scope that they build on: a step of this scope may read
+    the list of one bundle and feed the next (`below`, then `own`).
     """
     own = [id for id in graph.order if id in steps and graph.steps[id].scope == scope]
     bundles: dict[tuple[str, frozenset[str]], set[str]] = {}

@@ -114,7 +114,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def open_ledger(pipeline: Pipeline, folder: Path, options: RunOptions) -> tuple[Ledger, int, int]:
-    """The ledger with this invocation entered; also its number and how many calls were left open by a killed process."""
+    """The ledger with this invocation entered; its number; how many calls a killed process left open."""
     ledger = Ledger(private_folder(folder) / "run.db")
     left_open = int(ledger.value(_OPEN))
     invocation = int(ledger.value("SELECT COALESCE(MAX(id), 0) FROM invocations")) + 1

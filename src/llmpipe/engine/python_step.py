@@ -1,4 +1,4 @@
-"""A step that calls the pipeline's own Python code: found once, called per item, bounded in time, its output checked."""
+"""A step that calls the pipeline's own Python code: found once, called per item, bounded in time, checked."""
 
 from __future__ import annotations
 

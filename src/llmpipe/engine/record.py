@@ -52,7 +52,8 @@ class Record:
             "reason": "",
             "started_at": earlier.get("started_at", self._started),
             "finished_at": None,
-            "whole": (options.limit is None and options.key is None and not options.only) or earlier.get("whole", False),
+            "whole": (options.limit is None and options.key is None and not options.only)
+            or earlier.get("whole", False),
             "command": redactor.text(options.command),
             "base": choice.base.run_id if choice.base else None,
             "versions": {"llmpipe": __version__, "python": platform.python_version()},
@@ -85,44 +86,44 @@ class Record:
             return
 
     def conclude(self, run: RunState, notes: tuple[str, ...]) -> RunReport:
-        """Sum up from the ledger, write the result files, publish the outputs, and give the verdict."""
-        run.ledger.put(
-            "UPDATE invocations SET finished_at = ?, exit_code = ? WHERE id = ?", (time.time(), None, run.invocation)
-        ) if run.ledger.failed is None else None
+        """Sum up from the ledger, write the result files, publish the outputs, and give the verdict. Raises OSError."""
+        if run.ledger.failed is None:
+            run.ledger.put("UPDATE invocations SET finished_at = ? WHERE id = ?", (time.time(), run.invocation))
         run.ledger.close()
         reader = LedgerReader(run.ledger.path)
         try:
-            return self._concluded(run, reader, notes)
+            numbers = {
+                step.id: (run.step_numbers[step.id], run.scope_numbers[step.scope])
+                for step in self._pipeline.steps
+                if step.id in self._choice.wanted
+            }
+            report = self._summed_up(run, reader, numbers, notes)
         finally:
             reader.close()
+        self._write(report)
+        return report
 
-    def _concluded(self, run: RunState, reader: LedgerReader, notes: tuple[str, ...]) -> RunReport:
-        ids = [id for id in (s.id for s in self._pipeline.steps) if id in self._choice.wanted]
-        numbers = {id: (run.step_numbers[id], run.scope_numbers[self._pipeline.step(id).scope]) for id in ids}
+    def _summed_up(
+        self, run: RunState, reader: LedgerReader, numbers: dict[str, tuple[int, int]], notes: tuple[str, ...]
+    ) -> RunReport:
         stopped = run.stopping()
         steps = tuple(
-            count_step(reader, self._pipeline, id, numbers=numbers[id], tally=run.tallies[id], stopped=stopped)
-            for id in ids
+            count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], stopped=stopped)
+            for id, pair in numbers.items()
         )
-        status, code, reason = self._verdict(run, steps)
-        lines: dict[str, int] = {}
-        published: tuple[Path, ...] = ()
-        try:
-            lines = export_steps(reader, run.folder, numbers)
-            if code == 0 and self._is_whole():
-                published = Publisher(self._pipeline, reader).publish()
-        except OSError as err:
-            status, code, reason = "failed", 1, reason or f"results could not be written: {err}"
-        except ItemError as err:
-            status, code, reason = "failed", 1, f"outputs could not be made: {err}"
+        verdict = self._verdict(run, steps)
+        lines, published, trouble = self._results(reader, run.folder, numbers, publish=verdict[1] == 0)
+        if trouble and verdict[1] == 0:
+            verdict = ("failed", 1, trouble)
         wrong = [
             line
             for counts in steps
             for line in disagreements(counts, run.tallies[counts.id], lines=lines.get(counts.id), stopped=stopped)
         ]
         if wrong and run.ledger.failed is None:
-            status, code, reason = "crashed", InternalError.exit_code, "the sum does not hold: " + "; ".join(wrong)
-        report = RunReport(
+            verdict = ("crashed", InternalError.exit_code, "the sum does not hold: " + "; ".join(wrong))
+        status, code, reason = verdict
+        return RunReport(
             pipeline=self._pipeline.name,
             pipeline_path=self._pipeline.path,
             run_id=run.folder.name,
@@ -141,8 +142,20 @@ class Record:
             next_command=self._next_command(steps, code),
             notes=notes,
         )
-        self._write(report)
-        return report
+
+    def _results(
+        self, reader: LedgerReader, folder: Path, numbers: dict[str, tuple[int, int]], *, publish: bool
+    ) -> tuple[dict[str, int], tuple[Path, ...], str]:
+        """Write the files of the steps, and the outputs if asked: lines per step, outputs, and what went wrong."""
+        lines: dict[str, int] = {}
+        try:
+            lines = export_steps(reader, folder, numbers)
+            published = Publisher(self._pipeline, reader).publish() if publish and self._is_whole() else ()
+        except OSError as err:
+            return lines, (), f"results could not be written: {err}"
+        except ItemError as err:
+            return lines, (), f"outputs could not be made: {err}"
+        return lines, published, ""
 
     def _verdict(self, run: RunState, steps: tuple[StepCounts, ...]) -> tuple[Status, int, str]:
         if run.stopped is not None:

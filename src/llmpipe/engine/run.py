@@ -185,11 +185,13 @@ class _Invocation:
         if self._choice.continued is None:
             return
         flow.trusted = not self._choice.changed
-        known = {name: sha for name, sha in ledger.rows("SELECT name, sha256 FROM datasets WHERE complete = 1")}
+        known = dict(ledger.rows("SELECT name, sha256 FROM datasets WHERE complete = 1"))
         for scope in self._pipeline.scopes.values():
             if scope.dataset is None or scope.dataset not in known:
                 continue
-            if self._options.retry_failed is not None or known[scope.dataset] == file_digest(self._pipeline.datasets[scope.dataset]):
+            if self._options.retry_failed is not None or known[scope.dataset] == file_digest(
+                self._pipeline.datasets[scope.dataset]
+            ):
                 flow.sources.complete.add(scope.id)
 
     def _log(self) -> AbstractContextManager[Any]:

@@ -44,7 +44,7 @@ class Sources:
     # -- reading ahead ---------------------------------------------------------------------------------------------
 
     async def read_ahead(self, scopes: Iterable[str]) -> None:
-        """Read small datasets to their end before anything is sent, so that a bad row costs nothing. Raises DataError."""
+        """Read small datasets to their end before anything is sent, so a bad row costs nothing. Raises DataError."""
         for id in scopes:
             scope = self._run.pipeline.scopes[id]
             if scope.dataset is None or id in self.complete:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmpipe.client.reask import OutputSpec
 from llmpipe.config.pipeline import Step
-from llmpipe.engine.cell_journal import CellJournal
+from llmpipe.engine.cell_journal import CellJournal, Stopping
 from llmpipe.engine.context import Blocked, Sight
 from llmpipe.engine.evidence import Evidence
 from llmpipe.engine.items import UNSENT, Cell, Item, clean, to_json
@@ -17,9 +17,21 @@ from llmpipe.engine.ledger_schema import PUT_RESULT
 from llmpipe.engine.python_step import PythonStep
 from llmpipe.engine.state import RunState, Stop
 from llmpipe.engine.tally import Tally
-from llmpipe.errors import CallFailed, CheckFailed, ItemError, ProviderDown, RetryAllowanceSpent
+from llmpipe.errors import (
+    AccountError,
+    BudgetExceeded,
+    CallFailed,
+    CheckFailed,
+    ItemError,
+    ProviderDown,
+    RetryAfterTooLong,
+    RetryAllowanceSpent,
+)
 from llmpipe.policy import CachePolicy, CallPolicy
 from llmpipe.types import LLMRequest, LLMResponse, Message
+
+
+_STOPPERS = (AccountError, BudgetExceeded, RetryAfterTooLong, Stopping)  # unsent: the same holds for every further item
 
 
 @dataclass(slots=True)
@@ -28,6 +40,7 @@ class _Done:
 
     output: Any
     response: LLMResponse | None = None
+    request_key: str | None = None
 
 
 class StepRunner:
@@ -111,8 +124,7 @@ class StepRunner:
             if task is not None:
                 task.uncancel()
             return UNSENT
-        cell = Cell("succeeded", digest, done.output)
-        return await self._write(item, known, cell, done.response)
+        return await self._write(item, known, Cell("succeeded", digest, done.output), done)
 
     async def _do(self, item: Item, names: dict[str, Any], known: Cell | None) -> _Done:
         if self._step.kind == "model":
@@ -142,6 +154,7 @@ class StepRunner:
             redact_data=run.redact_data,
             tally=self.tally,
             recall=run.recall and not self._again(known),
+            request=None if self._policy.cache.write else lambda: run.redact_data(_turns(request)),
         )
         policy = self._policy if not self._again(known) else _unread(self._policy)
         spec = OutputSpec(
@@ -160,7 +173,7 @@ class StepRunner:
         finally:
             run.at_work.pop(task, None)
         output = response.text if self._step.schema is None else response.output
-        return _Done(output, response)
+        return _Done(output, response, journal.key)
 
     def _again(self, known: Cell | None) -> bool:
         """A failure that is retried on request is not answered from what made it fail."""
@@ -238,7 +251,7 @@ class StepRunner:
     def _is_unsent(self, err: CallFailed) -> bool:
         """True if the error says that the run has to stop rather than that this item failed."""
         run = self._run
-        if isinstance(err, ProviderDown | RetryAllowanceSpent) or not err.sent:
+        if isinstance(err, ProviderDown | RetryAllowanceSpent) or (isinstance(err, _STOPPERS) and not err.sent):
             run.stop(Stop(f"{err.title}: {err}", err.exit_code))
             return True
         return err.account and run.stopping()
@@ -261,11 +274,12 @@ class StepRunner:
         item: Item,
         known: Cell | None,
         cell: Cell,
-        response: LLMResponse | None = None,
+        done: _Done | None = None,
         *,
         error_type: str | None = None,
         failure_file: str | None = None,
     ) -> Cell:
+        response = done.response if done else None
         output = self._run.redact_data(to_json(cell.output)) if cell.status == "succeeded" else None
         retries = sum(a.outcome != "ok" for a in response.attempts) if response else 0
         fallbacks = int(bool(response and response.answered_by and response.answered_by != self._first_choice(item)))
@@ -274,7 +288,8 @@ class StepRunner:
             *(self._number, item.id, cell.status, cell.digest, output, cell.reason or None, error_type),
             *(cell.code or None, cell.error or None, cell.permanent, failure_file, cached, False),
             *(response.reasks if response else 0, retries, fallbacks, response.latency_s if response else None),
-            *(response.answered_by if response else None, " ".join(response.notes) if response else None, time.time()),
+            *(response.answered_by if response else None, " ".join(response.notes) if response else None),
+            *(done.request_key if done else None, time.time()),
         )
         await self._run.ledger.commit(PUT_RESULT, row)
         tally = self.tally
@@ -318,6 +333,10 @@ def _lists_to_fan_out(run: RunState, step: Step) -> tuple[tuple[str, ...], ...]:
             wanted.add(at)
             at = scopes[at].parent
     return tuple(s.path for s in scopes.values() if s.kind == "fanout" and s.step == step.id and s.id in wanted)
+
+
+def _turns(request: LLMRequest) -> str:
+    return to_json([asdict(turn) for turn in request.turns()])
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

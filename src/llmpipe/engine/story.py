@@ -69,7 +69,7 @@ class ItemStory:
     answered_by: str | None
     reasks: int
     failure_file: Path | None
-    messages: tuple[dict[str, str], ...]  # what was asked, where it was kept (failures)
+    messages: tuple[dict[str, str], ...]  # what was asked; empty if the cache that kept it is gone
 
 
 _ROWS = (
@@ -80,7 +80,8 @@ _ROWS = (
 )
 _ITEM = (
     "SELECT items.id, items.data, COALESCE(results.status, 'unsent'), results.reason, results.code, results.error,"
-    " results.output, results.cached, results.carried, results.answered_by, results.reasks, results.failure_file"
+    " results.output, results.cached, results.carried, results.answered_by, results.reasks, results.failure_file,"
+    " results.request_key"
     " FROM items LEFT JOIN results ON results.item = items.id AND results.step = ?"
     " WHERE items.scope = ? AND items.live = 1 AND items.key = ?"
 )
@@ -109,7 +110,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
     if not found:
         near = ledger.rows("SELECT key FROM items WHERE scope = ? AND live = 1 ORDER BY ord LIMIT 5", (scope,))
         raise NoSuchRun(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
-    id, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file = found[0]
+    id, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0]
     attempts = tuple(_attempt(row) for row in ledger.rows(_ATTEMPTS, (number, id)))
     path = info.folder / file if file else None
     total = Usage()
@@ -133,7 +134,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
         answered_by=answered_by,
         reasks=reasks or 0,
         failure_file=path if path is not None and path.exists() else None,
-        messages=_messages(path),
+        messages=_messages(path) or _kept(ledger, number, id) or _cached(info, request_key),
     )
 
 
@@ -161,3 +162,28 @@ def _messages(failure: Path | None) -> tuple[dict[str, str], ...]:
         return ()
     request = json.loads(failure.read_text(encoding="utf-8")).get("payload", {}).get("request") or {}
     return tuple(request.get("messages", ()))
+
+
+def _kept(ledger: LedgerReader, step: int, item: int) -> tuple[dict[str, str], ...]:
+    """The conversation that the ledger kept because no cache did."""
+    sql = "SELECT request FROM attempts WHERE step = ? AND item = ? AND request IS NOT NULL ORDER BY id DESC LIMIT 1"
+    text = ledger.value(sql, (step, item))
+    return tuple(json.loads(text)) if text else ()
+
+
+def _cached(info: RunInfo, key: str | None) -> tuple[dict[str, str], ...]:
+    """The conversation as it stands in the material of the cached answer's key."""
+    from llmpipe.client.disk_cache import DiskCache
+    from llmpipe.client.encoding import unseal
+
+    folder = info.folder.parent.parent / ".cache"
+    if key is None or not folder.is_dir():
+        return ()
+    cache = DiskCache(folder, warn=lambda line: None)
+    try:
+        data = cache.peek(key)
+    finally:
+        cache.close()
+    stored = unseal(data, key=key) if data else None
+    turns = json.loads(stored.material).get("turns", ()) if stored else ()
+    return tuple({"role": role, "content": content} for role, content in turns)

@@ -150,11 +150,11 @@ def disagreements(counts: StepCounts, tally: Tally, *, lines: int | None, stoppe
         found.append(
             f"{counts.id}: {counts.unsent} of {counts.items} items have no end although the run was not stopped"
         )
-    for name in ("succeeded", "failed", "skipped"):
-        if tally.status[name] != getattr(counts, name):
-            found.append(
-                f"{counts.id}: {tally.status[name]} {name} were counted, the ledger has {getattr(counts, name)}"
-            )
+    found += [
+        f"{counts.id}: {tally.status[name]} {name} were counted, the ledger has {getattr(counts, name)}"
+        for name in ("succeeded", "failed", "skipped")
+        if tally.status[name] != getattr(counts, name)
+    ]
     if lines is not None and lines != counts.succeeded:
         found.append(f"{counts.id}: {lines} results were written, {counts.succeeded} succeeded")
     return found
