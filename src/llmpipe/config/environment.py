@@ -38,7 +38,7 @@ class Environment:
         return cls(os.environ, read_dotenv(project_root / ".env") if project_root is not None else None)
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """A setting; an empty value counts as none. The process wins over `.env`, which holds no addresses or proxies."""
+        """A setting; an empty value counts as none. The process wins over `.env`, which has no addresses or proxies."""
         return self._variables.get(name) or self._dotenv.get(name) or default
 
     def secret(self, name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from llmpipe.config.fields import Fields, items
 from llmpipe.config.keys import definition
 from llmpipe.config.loading import Loading
 from llmpipe.config.near import did_you_mean, listed
-from llmpipe.config.nodes import Node, SourceText
+from llmpipe.config.nodes import Node
 from llmpipe.config.source import parse, parse_value
 from llmpipe.config.structure import check_shape
 from llmpipe.errors import ConfigError, Place
@@ -24,6 +24,7 @@ def merge_includes(root: Node, loading: Loading) -> Node:
     include = fields.get("include")
     named = [(node, loading.named_file(node)) for node in items(include) if node.kind == "str"]
     seen: dict[tuple[str, str], Path] = {}
+    own = {(section, key) for section in _MERGED for key in _entries(root.value.get(section))}
     for node, path in named:
         other = _read(path, node, loading) if path is not None else None
         if other is None or path is None:
@@ -31,7 +32,7 @@ def merge_includes(root: Node, loading: Loading) -> Node:
         for section in _MERGED:
             added = other.value.get(section)
             if added is not None and added.kind == "map":
-                root = _with_section(root, section, added, seen, path, loading)
+                root = _with_section(root, section, added, own=own, seen=seen, path=path, loading=loading)
     return root
 
 
@@ -55,31 +56,38 @@ def _read(path: Path, node: Node, loading: Loading) -> Node | None:
     return other if other.kind == "map" and len(loading.problems.errors) == before else None
 
 
+def _entries(section: Node | None) -> list[str]:
+    return list(section.value) if section is not None and section.kind == "map" else []
+
+
 def _with_section(
-    root: Node, section: str, added: Node, seen: dict[tuple[str, str], Path], path: Path, loading: Loading
+    root: Node,
+    section: str,
+    added: Node,
+    *,
+    own: Collection[tuple[str, str]],
+    seen: dict[tuple[str, str], Path],
+    path: Path,
+    loading: Loading,
 ) -> Node:
-    own: Node | None = root.value.get(section)
-    merged = (
-        replace(own, value=dict(own.value), keys=dict(own.keys))
-        if own is not None
-        else replace(added, value={}, keys={})
-    )
+    """The document with what a section of an included file adds to its own."""
+    there: Node | None = root.value.get(section)
+    if there is not None and there.kind != "map":
+        return root
+    values, keys = (dict(there.value), dict(there.keys)) if there is not None else ({}, {})
     for key, value in added.value.items():
         first = seen.get((section, key))
-        if own is not None and key in own.value:
-            if section != "defaults" or value.kind != "map" or merged.value[key].kind != "map":
-                continue
-            merged.value[key] = _under(merged.value[key], value)
-        elif first is not None:
+        if first is not None:
             note = f"'{first.name}' declares it too; say here which one is meant"
-            loading.problems.add(
-                "C223", f"'{key}' under '{section}' comes from two included files", added.keys[key], note=note
-            )
-        else:
-            merged.value[key] = value
-            merged.keys[key] = added.keys[key]
+            if (section, key) not in own:
+                message = f"'{key}' under '{section}' comes from two included files"
+                loading.problems.add("C223", message, added.keys[key], note=note)
+        elif (section, key) not in own:
+            values[key], keys[key] = value, added.keys[key]
+        elif section == "defaults" and value.kind == values[key].kind == "map":
+            values[key] = _under(values[key], value)
         seen[section, key] = path
-    return _put(root, section, merged, added)
+    return _put(root, section, replace(there if there is not None else added, value=values, keys=keys), added)
 
 
 def _under(own: Node, other: Node) -> Node:
@@ -97,10 +105,10 @@ def apply_overrides(root: Node, overrides: Mapping[str, str], loading: Loading) 
     """The document with the values of `--set path.to.key=value` put in; steps go by their id."""
     for path, text in overrides.items():
         place = Place(f"--set {path}")
-        value, problems = parse_value(text, file=place.file, place=place)
+        value, problems = parse_value(text if text.strip() else "''", file=place.file, place=place)
         loading.problems.extend(problems)
         if value is None:
-            value = Node("str", text, SourceText(text, file=place.file, fixed=place), 0, len(text), raw=text)
+            continue
         changed = _override(root, path.split("."), value, place, loading)
         root = changed if changed is not None else root
     return root
@@ -134,7 +142,10 @@ def _override(node: Node, path: list[str], value: Node, place: Place, loading: L
 
 def _override_step(node: Node, key: str, rest: list[str], value: Node, place: Place, loading: Loading) -> Node | None:
     ids = [str(n.value["id"].value) if n.kind == "map" and "id" in n.value else "" for n in node.value]
-    if key not in ids or not rest:
+    if key in ids and not rest:
+        loading.problems.add("C224", f"name the key of step '{key}' that is to be set", place)
+        return None
+    if key not in ids:
         hint = did_you_mean(key, ids)
         loading.problems.add(
             "C224", f"there is no step '{key}' to set something in", place, hint=hint, note=f"steps: {listed(ids)}"

@@ -1,4 +1,4 @@
-"""A YAML document as nodes that know where they stand, and the way from a character of a value to its line and column."""
+"""A YAML document as nodes that know where they stand, down to the line and column of each character of a value."""
 
 from __future__ import annotations
 

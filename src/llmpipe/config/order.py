@@ -16,6 +16,8 @@ def sort_steps(steps: Mapping[str, Step], scopes: Scopes, problems: Problems) ->
     done: dict[str, None] = {}
     while len(done) < len(steps):
         ready = next((id for id in steps if id not in done and all(u in done for u in uses[id])), None)
+        if ready is None and scopes.circular:
+            return tuple(steps)
         if ready is None:
             _report_cycle({id: uses[id] for id in steps if id not in done}, done, steps, problems)
             return tuple(steps)

@@ -35,6 +35,7 @@ class Scopes:
     datasets: Mapping[str, Any]  # every declared name, usable or not
     loading: Loading
     made: dict[str, Scope] = field(default_factory=lambda: {ROOT_SCOPE: Scope(ROOT_SCOPE, "root", None)})
+    circular: bool = False  # items that come from themselves were found, and told
     homes: dict[str, str | None] = field(default_factory=dict)  # step → its scope; None while it is looked for
 
     def home(self, id: str) -> str:
@@ -48,6 +49,7 @@ class Scopes:
             node = self.drafts[id].fields.get("foreach")
             message = f"the items of step '{id}' come from its own results"
             self.loading.problems.add("C216", message, node or self.drafts[id].node)
+            self.circular = True
             found = self.homes[id] = self._unknown(id)
         return found
 

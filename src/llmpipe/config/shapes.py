@@ -37,7 +37,7 @@ def record(names: Iterable[str], *, sure: bool, what: str = "") -> Shape:
 def of_value(value: Any) -> Shape:
     """The shape of a value that is there already."""
     if isinstance(value, Mapping):
-        return Shape("object", {k: of_value(v) for k, v in value.items()}, sure=True)
+        return Shape("object", {k: of_value(v) for k, v in value.items()}, sure=bool(value))
     if isinstance(value, list):
         return Shape("list", element=common([of_value(v) for v in value]))
     return TEXT

@@ -7,7 +7,7 @@ everything else that `validate` does, and knows no places. That both accept and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from llmpipe.config.keys import Definition, definition, deref, homes
@@ -127,7 +127,7 @@ class _Checker:
             elif isinstance(further, Mapping):
                 self.check(child, further, (*path, key))
         for key in body.get("required", ()):
-            if key not in node.value:
+            if key not in node.value and not self._meant(node, key, known):
                 self.problems.add("C201", f"{self._owner(path)} lacks '{key}'", _head(node), note=_note(known[key]))
         if "oneOf" in body:
             self._exactly_one(node, [branch["required"][0] for branch in body["oneOf"]], path)
@@ -136,6 +136,8 @@ class _Checker:
         there = [key for key in choices if key in node.value]
         if len(there) == 1:
             return
+        if not there and any(self._meant(node, key, choices) for key in choices):
+            return
         owner = self._owner(path)
         wants = f"{', '.join(choices[:-1])} or {choices[-1]}"
         if there:
@@ -143,6 +145,11 @@ class _Checker:
             self.problems.add("C205", f"{owner} has {both}; it takes exactly one", node.key_place(there[1]))
         else:
             self.problems.add("C205", f"{owner} needs exactly one of {wants}", _head(node))
+
+    @staticmethod
+    def _meant(node: Node, key: str, known: Collection[str]) -> bool:
+        """Whether a misspelt key of the mapping, which is told already, stands for `key`."""
+        return any(nearest(other, known) == key for other in node.value if other not in known)
 
     def _check_name(self, node: Node, key: str, body: Definition, path: Path) -> None:
         rule = body.get("propertyNames")
@@ -202,7 +209,8 @@ class _Checker:
             return "the file"
         names = [str(p) for p in path if isinstance(p, str)]
         if isinstance(path[-1], int):
-            return f"entry {path[-1] + 1} of '{names[-1]}'" + self._inside(path[:-1])
+            owner = f" of '{names[-1]}'" if names else ""
+            return f"entry {path[-1] + 1}{owner}" + self._inside(path[:-1])
         return f"'{path[-1]}'" + self._inside(path)
 
     def _inside(self, path: Path) -> str:

@@ -167,7 +167,7 @@ def _value(d: Declaration, given: Mapping[str, Any], problems: Problems) -> Any:
 
 def _stand_in(d: Declaration) -> Any:
     """Any value of the right type, so that what follows is checked too and not reported for want of this one."""
-    return d.enum[0] if d.enum else _EMPTY.get(d.type or "string")
+    return d.default if d.default is not None else d.enum[0] if d.enum else _EMPTY.get(d.type or "string")
 
 
 def _read_as(d: Declaration, text: str) -> Any:

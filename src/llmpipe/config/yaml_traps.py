@@ -32,7 +32,6 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
             trap = _trap(source, spot)
             if trap is not None:
                 return trap
-    line, _ = _line_at(source, index)
     place = source.place(index)
     if "\t" in said or ("cannot start any token" in said and source.text[index : index + 1] == "\t"):
         return Problem("Y103", "a tab cannot indent YAML", place, hint="use spaces")
@@ -41,16 +40,14 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
         if _open_quote(source, context):
             return Problem("Y103", "a quote that is never closed", where)
         return _plain(said, place)
-    if "control characters" in said or "special characters" in said:
-        return Problem("Y103", "a control character that YAML does not allow", place)
-    if "block" in said and line.strip():
-        note = "entries of one mapping or list begin in the same column"
-        return Problem("Y103", f"not YAML: {said}", place, note=note)
     return _plain(said, place)
 
 
 def _plain(said: str, place: Place) -> Problem:
-    return Problem("Y103", f"not YAML: {said}", place)
+    if "control characters" in said or "special characters" in said:
+        said = "a control character"
+    note = "entries of one mapping or list begin in the same column" if "block" in said else ""
+    return Problem("Y103", f"not YAML: {said}", place, note=note)
 
 
 def _open_quote(source: SourceText, context: int | None) -> bool:

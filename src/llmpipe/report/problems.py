@@ -46,7 +46,7 @@ def _block(problem: Problem) -> list[str]:
 def _excerpt(problem: Problem, lines: Sequence[str], digits: int) -> Iterable[str]:
     """The line that is meant below those that lead to it, and the caret."""
     place = problem.place
-    room = WIDTH - digits - 3
+    room = WIDTH - digits - 4
     for number in range(max(1, place.line - _CONTEXT), place.line):
         yield _numbered(number, digits, _window(lines[number - 1], 0, room)[0])
     text, shift = _window(lines[place.line - 1], place.column - 1, room)

@@ -1,0 +1,250 @@
+"""YAML as it is read: scalars of YAML 1.2, exact places, and every trap named."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmpipe.config.nodes import Node, SourceText
+from llmpipe.config.source import MAX_BYTES, decode, iter_list, parse, read_text
+from llmpipe.errors import ConfigError, Problem
+from tests.config.project import place_of, unmark
+
+
+def tree(text: str) -> Node:
+    node, problems = parse(SourceText(text, file="f"))
+    assert node is not None
+    assert not problems
+    return node
+
+
+def found(text: str) -> list[Problem]:
+    return parse(SourceText(text, file="f"))[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(
+            (word, word)
+            for word in ("no", "yes", "on", "off", "y", "n", "NO", "1:30", "22:30:00", "010", "1_000", "0b1")
+        ),
+        *((word, word) for word in ("2024-01-01", "2024-01-01T10:00:00Z", ".inf", "-.inf", ".nan", "1e", "+", "0x")),
+        *((word, True) for word in ("true", "True", "TRUE")),
+        *((word, False) for word in ("false", "False", "FALSE")),
+        *((word, None) for word in ("", "~", "null", "Null", "NULL")),
+        ("1", 1),
+        ("-17", -17),
+        ("+3", 3),
+        ("0", 0),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("1e3", 1000.0),
+        ("1e-3", 0.001),
+        ("1.50", 1.5),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("'1'", "1"),
+        ('"true"', "true"),
+        ("|\n  12\n", "12\n"),
+    ],
+)
+def test_plain_scalars_mean_what_they_look_like(text: str, value: object) -> None:
+    node = tree(f"a: {text}\n").value["a"]
+    assert node.value == value
+    assert type(node.value) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "hint"),
+    [
+        ("a: 1\nb: 2\n«a»: 3\n", "Y104", "remove one"),
+        ("x:\n  - a: 1\n    «a»: 1\n", "Y104", "remove one"),
+        ("«1»: x\n", "Y105", "quote this"),
+        ("«true»: x\n", "Y105", "quote this"),
+        ("«~»: x\n", "Y105", "quote this"),
+        ("? «[»a]\n: x\n", "Y105", "quote this"),
+        ("prompt: «{{ item.x }}»\n", "Y109", "quote this"),
+        ("prompt: «{{ item.x }} and more»\n", "Y109", "quote this"),
+        ("- «{% if x %}»\n", "Y109", "quote this"),
+        ("prompt: «{{ a }}: {{ b }}»\n", "Y109", "quote this"),
+        ('if: «"a" in item.tags»\n', "Y109", "quote this"),
+        ("check:\n  - «'x' in output»\n", "Y109", "quote this"),
+        ("prompt: «Label: this ticket»\n", "Y109", "quote this"),
+        ("prompt: «*bold* words»\n", "Y109", "quote this"),
+        ("prompt: «@you»\n", "Y109", "quote this"),
+        ("prompt: «`code`»\n", "Y109", "quote this"),
+        ("a: «!!python/object:os.system x»\n", "Y108", "quote this if it is text"),
+        ("a: «*nothing»\n", "Y106", "quote this if it is text"),
+        ("a: &a [«*a»]\n", "Y106", ""),
+        ("«<<»: {a: 1}\n", "Y106", ""),
+        ("a: 1\n«---»\nb: 1\n", "Y110", ""),
+        ("a: «1e999»\n", "Y111", "quote this"),
+        ("«\t»a: 1\n", "Y103", "use spaces"),
+        ('a: «"»never\nb: 1\n', "Y103", ""),
+    ],
+)
+def test_a_trap_is_named_at_its_place(text: str, code: str, hint: str) -> None:
+    text, places = unmark(text)
+    problem = found(text)[0]
+    assert (problem.code, problem.hint) == (code, hint)
+    assert place_of(problem) == places[0]
+
+
+def test_a_repeated_key_names_both_lines() -> None:
+    (problem,) = found("a: 1\nb: 2\na: 3\n")
+    assert problem.place.line == 3
+    assert "line 1" in problem.note
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
+def test_an_empty_file_is_told(text: str) -> None:
+    assert [p.code for p in found(text)] in ([], ["Y110"])
+    assert parse(SourceText("", file="f"))[1][0].code == "Y110"
+
+
+def test_an_alias_bomb_costs_nothing() -> None:
+    levels = ["l0: &l0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 12)]
+    started = time.perf_counter()
+    assert [p.code for p in found("\n".join(levels))] == ["Y107"]
+    assert time.perf_counter() - started < 1
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "a: " + "{b: " * 5000, "- " * 5000, "? " * 3000, "&a " * 10 + "[" * 200])
+def test_depth_is_bounded(text: str) -> None:
+    started = time.perf_counter()
+    assert found(text)
+    assert time.perf_counter() - started < 1
+
+
+def test_an_alias_stands_for_its_value() -> None:
+    assert tree("a: &x {k: [1, 2]}\nb: *x\n").plain() == {"a": {"k": [1, 2]}, "b": {"k": [1, 2]}}
+
+
+def test_files_are_bounded_and_utf8(tmp_path: Path) -> None:
+    def code(data: bytes) -> tuple[str, int, int]:
+        path = tmp_path / "f"
+        path.write_bytes(data)
+        with pytest.raises(ConfigError) as caught:
+            read_text(path, file="f")
+        (problem,) = caught.value.problems
+        return problem.code, problem.place.line, problem.place.column
+
+    assert code(b"x" * (MAX_BYTES + 1)) == ("Y102", 1, 1)
+    assert code("a: 1\nbé: ".encode() + b"\xff\n") == ("Y101", 2, 5)
+    with pytest.raises(ConfigError, match="Y112"):
+        read_text(tmp_path, file="folder")
+    assert decode(b"\xef\xbb\xbfa: 1", file="f").text == "a: 1"
+
+
+TEXTS = {
+    "literal": "p: |\n  one {{ a }}\n\n    two {{ b }}\n",
+    "literal with indent": "p: |2-\n    one {{ a }}\n  two {{ b }}\n",
+    "folded": "p: >-\n  one {{ a }}\n  two {{ b }}\n",
+    "plain": "p: one {{ a }}\n  two {{ b }}\n",
+    "single": "p: 'it''s one {{ a }}\n  two {{ b }}'\n",
+    "double": 'p: "\\"one\\" \\u00e9\\t{{ a }}\\n two {{ b }}"\n',
+    "double folded": 'p: "one {{ a }} \\\n  two {{ b }}"\n',
+    "crlf": "p: |\r\n  one {{ a }}\r\n  two {{ b }}\r\n",
+    "unicode": "p: |\n  é one 日本 {{ a }}\n  two {{ b }}\n",
+    "flow": "{x: 1, p: 'one {{ a }} two {{ b }}'}\n",
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_a_character_of_a_value_is_found_in_the_file(text: str) -> None:
+    node = tree(text).value["p"]
+    rows = text.replace("\r\n", "\n").split("\n")
+    for word in ("one", "{{ a", "a }}", "two", "{{ b", "b }}"):
+        offset = node.value.index(word)
+        place = node.locate_offset(offset)
+        assert rows[place.line - 1][place.column - 1 :].startswith(word)
+        line = node.value.count("\n", 0, offset) + 1
+        column = offset - (node.value.rfind("\n", 0, offset) + 1) + 1
+        assert node.locate(line, column) == place
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_surprise_the_reader(data: bytes) -> None:
+    node, problems = attempt(data)
+    assert node is not None or problems
+    if node is not None:
+        list(node.walk())
+
+
+def attempt(data: bytes) -> tuple[Node | None, list[Problem]]:
+    try:
+        return parse(decode(data, file="f"))
+    except ConfigError as error:
+        return None, list(error.problems)
+
+
+@given(st.text(alphabet="ab:-[]{}&*!|>'\"#%@ \n\t?,~0.\\{{}}", max_size=80))
+def test_no_punctuation_surprises_the_reader(text: str) -> None:
+    node, problems = parse(SourceText(text, file="f"))
+    assert node is not None or problems
+    for problem in problems:
+        assert problem.place.line >= 1
+        assert problem.place.column >= 1
+        assert problem.place.width >= 1
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.text(alphabet=st.characters(codec="utf-8"), max_size=8)
+)
+KEYS = st.text(alphabet="abcdef", min_size=1, max_size=4)
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=4) | st.dictionaries(KEYS, v, max_size=4), max_leaves=12)
+
+
+@given(VALUES)
+def test_json_is_read_as_json(value: object) -> None:
+    """JSON is YAML, except for characters that YAML wants escaped and the pairs that JSON escapes others with."""
+    text = json.dumps(value, ensure_ascii=False)
+    if not all(c.isprintable() for c in text):
+        return
+    assert tree(f"[{text}]").plain() == [value]
+
+
+def test_a_list_is_read_element_by_element() -> None:
+    class Counting(io.BytesIO):
+        served = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            self.served += len(data)
+            return data
+
+    stream = Counting(b"".join(b"- {id: %d, text: no}\n" % n for n in range(100_000)))
+    rows = iter_list(stream, file="rows.yaml")
+    assert [next(rows) for _ in range(3)] == [(n + 1, {"id": n, "text": "no"}) for n in range(3)]
+    assert stream.served < 200_000
+    assert sum(1 for _ in rows) == 99_997
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"a: 1\n", "Y110"),
+        (b"text\n", "Y110"),
+        (b"- a: 1\n- a: 1\n  a: 2\n", "Y104"),
+        (b"- &x a\n- *x\n", "Y106"),
+        (b"- [\n", "Y103"),
+        (b"- 1: a\n", "Y105"),
+        (b"- \xff\n", "Y103"),
+    ],
+)
+def test_a_list_with_a_fault_is_refused(data: bytes, code: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        list(iter_list(io.BytesIO(data), file="rows.yaml"))
+    assert caught.value.problems[-1].code == code
+    assert caught.value.problems[-1].place.file == "rows.yaml"
