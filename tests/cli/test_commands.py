@@ -151,6 +151,7 @@ models:
     fallback: [b]
   b: {provider: openai_compatible, model: m, base_url: "http://127.0.0.1:9/v1", params: {max_output_tokens: 500}}
 budget: {calls: 20k, wall: 1h}
+max_failures: 5%
 steps:
   - id: rate
     model: a
@@ -187,6 +188,7 @@ steps:
         "no time bound: neither timeout.attempt nor timeout.total is set",
         "step       by_score: for each group of at most 50 of steps.rate by output.score; a",
         "budget     20,000 calls, 1h 0m",
+        "failures   the run stops early above 5%",
     ):
         assert fact in done.out, fact
     assert "k-123456789" not in done.out

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from llmpipe.cli.run import FLAGS, options, parser
+from llmpipe.cli.run import options
+from llmpipe.cli.run_flags import FLAGS, parser
 from llmpipe.engine.options import RunOptions
 from tests.cli.words import here, process
 
@@ -288,3 +290,25 @@ def test_closed_streams_do_not_change_the_verdict(project: Path) -> None:
     done = subprocess.run(["bash", "-c", f"{sys.executable} -m llmpipe run {FILE} <&- >&- 2>&-"], check=False)
     assert done.returncode == 0
     assert (project / "output" / "page.md").read_text() == "5 greeted\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_to_go_on(project: Path, number: signal.Signals, code: int) -> None:
+    slow = ["--set", "models.main.params={latency: 1s}", "--concurrency", "1"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "llmpipe", "run", FILE, *slow], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    log = project / "output" / "small" / "latest" / "log.jsonl"
+    end = time.monotonic() + 20
+    while not log.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, out) == (code, "")
+    assert "small.yaml  interrupted after" in err
+    assert "unsent" in err
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("next ")]
+    assert " --resume " in line
+    assert "--set 'models.main.params={latency: 1s}'" in line

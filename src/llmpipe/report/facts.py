@@ -176,3 +176,8 @@ def _budget(pipeline: Pipeline) -> Iterator[str]:
     parts += [f"{count(n)} {w}" for n, w in ((budget.tokens, "tokens"), (budget.calls, "calls")) if n is not None]
     parts += [lasted(budget.wall_s)] if budget.wall_s is not None else []
     yield f"budget     {', '.join(parts) if parts else 'none'}"
+    most = pipeline.max_failures
+    if most is not None:
+        limits = [str(most.count)] if most.count is not None else []
+        limits += [f"{100 * most.share:g}%"] if most.share is not None else []
+        yield f"failures   the run stops early above {' or '.join(limits)}"
