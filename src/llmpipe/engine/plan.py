@@ -34,16 +34,15 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ItemPlan:
-    """What happens to each item of a scope: nodes in a topological order. `steps` are all steps, inner ones too."""
+    """What happens to each item of a scope: nodes in a topological order.
+
+    `steps` are all steps, inner ones too. `is_chain`: each node waits for the one before it, nothing runs side by side.
+    """
 
     scope: str
     nodes: tuple[Node, ...]
     steps: frozenset[str]
-
-    @property
-    def is_chain(self) -> bool:
-        """True if each node waits for the one before it, so that nothing can run side by side."""
-        return all(i == 0 or i - 1 in node.after for i, node in enumerate(self.nodes))
+    is_chain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,8 @@ def _item_plan(graph: _Graph, scope: str, steps: frozenset[str]) -> ItemPlan:
         )
         for name in ordered
     )
-    return ItemPlan(scope, nodes, steps)
+    is_chain = all(i == 0 or i - 1 in node.after for i, node in enumerate(nodes))
+    return ItemPlan(scope, nodes, steps, is_chain)
 
 
 def _built_on(graph: _Graph, id: str, own: frozenset[str], steps: frozenset[str]) -> frozenset[str]:

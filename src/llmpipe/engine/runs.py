@@ -109,7 +109,7 @@ def find_run(output: Path, run: str | None, pipeline: str | None) -> RunInfo:
     of = f" of {pipeline}" if pipeline else ""
     if not runs:
         raise NoSuchRun(f"there are no runs{of} in {output}")
-    if run is None or run == LAST:
+    if run in (None, LAST, "latest"):
         return runs[0]
     exact = [info for info in runs if info.run_id == run]
     near = exact or [info for info in runs if info.run_id.startswith(run)]
