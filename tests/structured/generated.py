@@ -70,11 +70,17 @@ def _keywords(inner: st.SearchStrategy[Any], dialect: str) -> dict[str, st.Searc
     }
     if dialect == "draft-07":
         dependency = st.one_of(inner, names)
-        found |= {"items": st.one_of(inner, several), "dependencies": st.dictionaries(st.sampled_from(NAMES), dependency, max_size=2)}
+        found |= {
+            "items": st.one_of(inner, several),
+            "dependencies": st.dictionaries(st.sampled_from(NAMES), dependency, max_size=2),
+        }
         found |= {"additionalItems": inner}
     else:
         found |= {"items": inner, "prefixItems": several, "minContains": counts, "maxContains": counts}
-        found |= {"dependentRequired": st.dictionaries(st.sampled_from(NAMES), names, max_size=2), "dependentSchemas": mapping}
+        found |= {
+            "dependentRequired": st.dictionaries(st.sampled_from(NAMES), names, max_size=2),
+            "dependentSchemas": mapping,
+        }
         found |= {"dependencies": mapping, "unevaluatedProperties": inner, "unevaluatedItems": inner}
     return found
 

@@ -66,7 +66,9 @@ def test_a_schema_that_the_linter_passes_is_one_by_the_meta_schema(data: st.Data
     from llmpipe.structured.keywords import SHAPES
 
     dialect = data.draw(st.sampled_from(["2020-12", "draft-07"]))
-    anything = st.one_of(values, st.sampled_from([{"type": "string"}, ["a", "a"], [{}, 3], {"a": 1}, {"a": ["b"]}, -1, 0.5, "("]))
+    anything = st.one_of(
+        values, st.sampled_from([{"type": "string"}, ["a", "a"], [{}, 3], {"a": 1}, {"a": ["b"]}, -1, 0.5, "("])
+    )
     keywords = st.sampled_from(sorted(set(SHAPES[dialect]) - {"$schema", "$ref", "$id", "$dynamicRef", "$vocabulary"}))
     document = data.draw(st.dictionaries(keywords, st.one_of(anything, scalars), min_size=1, max_size=3))
     if dialect == "draft-07":

@@ -18,12 +18,19 @@ from llmpipe.structured.short_form import expand
 from tests.structured.generated import SETTINGS, documents
 
 NATIVE = ("openai", "anthropic", "gemini", "ollama")
-LABEL = expand({"category": "enum[bug, idea]", "score": "integer 1..5", "tags": "list[string] ..3", "note?": "string ..20"})
+LABEL = expand(
+    {"category": "enum[bug, idea]", "score": "integer 1..5", "tags": "list[string] ..3", "note?": "string ..20"}
+)
 
 
 def one(part: Any, *, required: bool = True) -> dict[str, Any]:
     """A closed object with the one property x."""
-    return {"type": "object", "properties": {"x": part}, "required": ["x"] if required else [], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"x": part},
+        "required": ["x"] if required else [],
+        "additionalProperties": False,
+    }
 
 
 # schema of x -> per provider: what is sent for x; None: refused
@@ -126,7 +133,11 @@ def test_openai_makes_optional_properties_nullable_and_takes_the_nulls_out_again
     assert reduced.schema is not None
     assert reduced.schema["required"] == ["category", "score", "tags", "note"]
     assert reduced.schema["properties"]["note"]["type"] == ["string", "null"]
-    assert reduced.restore({"category": "bug", "score": 1, "tags": [], "note": None}) == {"category": "bug", "score": 1, "tags": []}
+    assert reduced.restore({"category": "bug", "score": 1, "tags": [], "note": None}) == {
+        "category": "bug",
+        "score": 1,
+        "tags": [],
+    }
 
 
 def test_a_null_that_the_schema_itself_takes_stays() -> None:
@@ -156,7 +167,13 @@ def test_a_recursive_schema_goes_to_openai_and_comes_back_without_nulls() -> Non
     assert reduced.restore({"v": 1, "next": {"v": 2, "next": None}}) == {"v": 1, "next": {"v": 2}}
     assert "recursive" in (reduce_for(node, "anthropic").refused_reason or "")
     assert reduce_for(node, "gemini").refused_reason is None
-    assert "recursive" in (reduce_for({**node, "required": ["next"], "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}}, "gemini").refused_reason or "")
+    assert "recursive" in (
+        reduce_for(
+            {**node, "required": ["next"], "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}},
+            "gemini",
+        ).refused_reason
+        or ""
+    )
 
 
 def test_a_root_that_is_no_object_is_wrapped_for_openai_alone() -> None:
@@ -186,7 +203,9 @@ LIMIT_CASES = [
 
 
 @pytest.mark.parametrize(("provider", "properties", "reason"), LIMIT_CASES)
-def test_what_is_over_a_limit_is_refused_with_the_number(provider: str, properties: dict[str, Any], reason: str) -> None:
+def test_what_is_over_a_limit_is_refused_with_the_number(
+    provider: str, properties: dict[str, Any], reason: str
+) -> None:
     schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
     reduced = reduce_for(schema, provider)
     assert reduced.schema is None
@@ -209,7 +228,10 @@ def test_levels_are_counted_for_openai() -> None:
 
 
 def test_what_was_dropped_is_listed_by_path() -> None:
-    schema = {"type": "object", "properties": {"l": {"type": "array", "items": {"type": "string", "maxLength": 3}, "uniqueItems": True}}}
+    schema = {
+        "type": "object",
+        "properties": {"l": {"type": "array", "items": {"type": "string", "maxLength": 3}, "uniqueItems": True}},
+    }
     assert reduce_for(schema, "openai").dropped == (
         "$: additionalProperties (sent closed)",
         "$.l: uniqueItems",
@@ -220,7 +242,11 @@ def test_what_was_dropped_is_listed_by_path() -> None:
 def test_the_users_document_is_not_changed() -> None:
     import copy
 
-    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "allOf": [{"properties": {"b": {"type": "string"}}}]}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}},
+        "allOf": [{"properties": {"b": {"type": "string"}}}],
+    }
     before = copy.deepcopy(schema)
     for provider in NATIVE:
         reduce_for(schema, provider)
@@ -229,7 +255,9 @@ def test_the_users_document_is_not_changed() -> None:
 
 @SETTINGS
 @given(documents(), st.sampled_from(["openai", "anthropic", "gemini"]), st.integers(0, 5))
-def test_a_copy_asks_for_nothing_that_the_schema_refuses_for_what_was_left_out(document: dict[str, Any], provider: str, seed: int) -> None:
+def test_a_copy_asks_for_nothing_that_the_schema_refuses_for_what_was_left_out(
+    document: dict[str, Any], provider: str, seed: int
+) -> None:
     """The copy is a schema, holds only what the provider takes, and an answer that is valid comes back as it was."""
     try:
         full = compile_schema(document)

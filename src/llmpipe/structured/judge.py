@@ -63,6 +63,7 @@ def _validator_class(dialect: Dialect) -> tuple[Any, Any]:
         "patternProperties": _pattern_properties,
         "additionalProperties": _additional_properties,
         "required": _required,
+        "properties": _properties,
     }
     metered = {keyword: _metered(own.get(keyword, function)) for keyword, function in base.VALIDATORS.items()}
     checker = jsonschema.FormatChecker(formats=())
@@ -118,6 +119,16 @@ def _additional_properties(validator: Any, rest: Any, instance: Any, schema: Any
             yield from validator.descend(instance[name], rest, path=name)
         elif not rest:
             yield _error(name)
+
+
+def _properties(validator: Any, named: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    """As jsonschema's, except that a property that `false` rules out is named: it is the message."""
+    if isinstance(instance, dict):
+        for name, sub in named.items():
+            if name in instance and sub is False:
+                yield _error(name)
+            elif name in instance:
+                yield from validator.descend(instance[name], sub, path=name, schema_path=name)
 
 
 def _required(validator: Any, names: Any, instance: Any, schema: Any) -> Iterator[Any]:

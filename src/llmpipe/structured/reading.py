@@ -162,7 +162,10 @@ def _only_candidate(text: str, first: ValueError) -> tuple[Any, str]:
         try:
             if bracket[0] in "]}":
                 raise _Refused("a bracket is closed that was never opened")
-            value, position = _DECODER.raw_decode(text, bracket.start())
+            if prose:  # by itself: an error of the decoder counts the lines before it, and these may be many
+                value, position = _DECODER.decode(prose[0]), prose.end()
+            else:
+                value, position = _DECODER.raw_decode(text, bracket.start())
         except (ValueError, RecursionError) as error:
             if not prose:
                 reason = error if found or bracket.start() or not isinstance(error, RecursionError) else first

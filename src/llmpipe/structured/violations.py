@@ -162,6 +162,7 @@ _WORDS: dict[str, Callable[[Any, str], tuple[str, str]]] = {
     "const": _const,
     "required": _required,
     "additionalProperties": _additional,
+    "properties": lambda error, found: (f"the property {show(error.message)} is not allowed here", "no such property"),
     "anyOf": _any_of,
     "oneOf": _any_of,
     "minimum": _bound("is less than the minimum {}", "at least {}"),

@@ -1,0 +1,107 @@
+"""Examples fit their schema, are the same for the same seed, and show every side of it over a few dozen seeds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from llmpipe.errors import SchemaUnusable
+from llmpipe.structured import formats
+from llmpipe.structured.instance import NoExample, example_instance
+from llmpipe.structured.schema import compile_schema
+from llmpipe.structured.short_form import expand
+from tests.structured.generated import SETTINGS, documents
+
+RICH = expand({
+    "category": "enum[bug, idea, praise, other]", "score": "integer 1..5", "tags": "list[string]", "note?": "string ..20",
+    "when": "date | null", "claims": [{"text": "string 3..", "sure": "boolean"}], "code": "string /^[A-Z]{2}-\\d{3}$/",
+})  # fmt: skip
+
+
+def test_every_side_turns_up_over_36_seeds() -> None:
+    made = [example_instance(RICH, f"seed {i}") for i in range(36)]
+    assert {m["category"] for m in made} == {"bug", "idea", "praise", "other"}
+    assert {m["score"] for m in made} == {1, 2, 3, 4, 5}
+    assert {len(m["tags"]) for m in made} == {0, 1, 2, 3}
+    assert {"note" in m for m in made} == {True, False}
+    assert {m["when"] is None for m in made} == {True, False}
+    assert {c["sure"] for m in made for c in m["claims"]} == {True, False}
+
+
+def test_the_same_seed_gives_the_same_in_another_process() -> None:
+    code = f"from llmpipe.structured.instance import example_instance; print(repr(example_instance({RICH!r}, 'x')))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2] / "src"
+    )
+    assert found.stdout.strip() == repr(example_instance(RICH, "x"))
+
+
+@pytest.mark.parametrize("name", sorted(formats.CHECKS))
+def test_every_format_is_made(name: str) -> None:
+    assert all(formats.fits(name, example_instance({"type": "string", "format": name}, seed)) for seed in range(20))
+
+
+TREE = {
+    "type": "object",
+    "properties": {"v": {"type": "integer"}, "kids": {"type": "array", "items": {"$ref": "#"}}},
+    "required": ["v", "kids"],
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        RICH,
+        TREE,
+        {"type": "object", "properties": {"e": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}, "required": ["e"]},
+        {"type": "array", "minItems": 5, "uniqueItems": True, "items": {"enum": [1, 2, 3, 4, 5]}},
+        {"type": "integer", "allOf": [{"minimum": 3}, {"maximum": 4}]},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.001},
+        {"type": "number", "multipleOf": 0.01, "minimum": 5, "maximum": 6},
+        {"type": "integer", "maximum": -1000},
+        {"type": "object", "minProperties": 2, "additionalProperties": {"type": "integer"}},
+        {"type": "object", "patternProperties": {"^x-[a-z]+$": {"type": "string"}}, "additionalProperties": False, "minProperties": 1},
+        {"oneOf": [{"type": "string", "maxLength": 3}, {"type": "string", "minLength": 2}]},
+        {"type": "object", "properties": {"a": {"enum": [1, 2]}, "b": {}}, "if": {"properties": {"a": {"const": 1}}, "required": ["a"]}, "then": {"required": ["b"]}},
+        {"type": "array", "contains": {"const": 7}, "minContains": 2, "items": {"type": "integer"}},
+        {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "items": False, "minItems": 2},
+        {"not": {"type": "string"}},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "type": "array", "items": [{"type": "null"}], "additionalItems": {"type": "boolean"}},
+        {"type": "string", "pattern": r"^[^\s@]+@(?:foo|bar)\.de$", "maxLength": 12},
+        {"type": "string", "minLength": 300, "maxLength": 300},
+    ],
+)  # fmt: skip
+def test_examples_of_all_sorts_of_schemas_are_valid(schema: dict[str, Any]) -> None:
+    ready = compile_schema(schema)
+    assert all(ready.accepts(example_instance(schema, seed)) for seed in range(20))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "integer", "minimum": 5, "maximum": 4}, {"allOf": [{"type": "null"}, {"type": "string"}]}, {"not": {}}],
+)
+def test_where_nothing_fits_it_says_so(schema: dict[str, Any]) -> None:
+    with pytest.raises(NoExample, match="no example that fits"):
+        example_instance(schema, 1)
+
+
+@SETTINGS
+@given(documents(), st.integers(0, 3))
+def test_an_example_is_valid_or_none_is_given(document: dict[str, Any], seed: int) -> None:
+    try:
+        ready = compile_schema(document)
+        value = example_instance(document, seed)
+    except SchemaUnusable:
+        return
+    except NoExample:
+        event("none")
+        return
+    event("made")
+    assert ready.accepts(value)
+    assert value == example_instance(document, seed)

@@ -1,0 +1,202 @@
+"""A reply is read strictly, around exactly one JSON value; nothing is invented, completed or picked."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmpipe.errors import NotJson
+from llmpipe.structured.coerce import coerce
+from llmpipe.structured.messages import (
+    MAX_MESSAGE,
+    prompt_instructions,
+    reask_for_check,
+    reask_for_json,
+    reask_for_violations,
+)
+from llmpipe.structured.reading import read_json
+from llmpipe.structured.schema import compile_schema
+from tests.structured.generated import values
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "notes"),
+    [
+        ('{"a": 1}', {"a": 1}, ()),
+        ('\ufeff {"a": 1}\n', {"a": 1}, ()),
+        ('"abc"', "abc", ()),
+        ("```json\n{\"a\": 1}\n```", {"a": 1}, ("fences_stripped",)),
+        ("```\n[1, 2]\n```\n", [1, 2], ("fences_stripped",)),
+        ("```json\n\"abc\"\n```", "abc", ("fences_stripped",)),
+        ('{"code": "```py\\nx\\n```"}', {"code": "```py\nx\n```"}, ()),
+        ('```json\n{"code": "```"}\n```', {"code": "```"}, ("fences_stripped",)),
+        ('Here you are: {"a": {"b": []}}. Anything else?', {"a": {"b": []}}, ("prose_stripped",)),
+        ('Sure!\n```json\n{"a": 1}\n```\nDone.', {"a": 1}, ("fences_stripped", "prose_stripped")),
+        ('As said in [1] and [see the note]: {"a": 1} {sic}', {"a": 1}, ("prose_stripped",)),
+        ('<think>maybe {"a": 2}?</think>\n{"a": 1}', {"a": 1}, ("think_stripped",)),
+        ('<Thinking>\nhm\n</Thinking>```json\n{"a": 1}\n```', {"a": 1}, ("think_stripped", "fences_stripped")),
+        ('so it is.\n</think>\n{"a": 1}', {"a": 1}, ("think_stripped",)),
+        ('{"s": "<think>x</think>"}', {"s": "<think>x</think>"}, ()),
+        ('{"s": "\\ud83d\\ude00"}', {"s": "😀"}, ()),
+    ],
+)  # fmt: skip
+def test_what_is_read(text: str, value: Any, notes: tuple[str, ...]) -> None:
+    assert read_json(text) == (value, notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the answer is empty"),
+        ("I cannot do that.", "there is no JSON"),
+        ('{"a": 1} {"a": 2}', "2 JSON values"),
+        ('{"a": 1}\n{"a": 1}', "2 JSON values"),
+        ('```json\n{"a": 1}\n```\nor\n```json\n{"a": 2}\n```', "2 JSON values"),
+        ('{"a": [1, 2], "b": {"c": 1}', "breaks off"),
+        ('{"a": {"b": 1}', "breaks off"),
+        ('Here: {"a": "cut', "breaks off"),
+        ('```json\n{"a": [1, 2', "breaks off"),
+        ('<think>and so on {"a": 1}', "in the middle of its reasoning"),
+        ('{"a": 1}}', "closed that was never opened"),
+        ('{"a": 1}, "b": 2}', "closed that was never opened"),
+        ('"a": 1, {"b": 2}', "more JSON beside"),
+        ('{"a": 1}, "b": 2', "more JSON beside"),
+        ("{'a': {\"b\": 1}}", "double quotes"),
+        ('{"a": 1,}', "line 1 column"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": -Infinity}', "-Infinity is not JSON"),
+        ('{"a": 1e999}', "too large"),
+        ('{"a": 1, "a": 2}', 'the name "a" is given twice'),
+        ('{"x": {"a": 1, "a": 1}}', 'the name "a" is given twice'),
+        ('{"a": "\\ud800"}', "surrogate"),
+        ('{"\\udc00": 1}', "surrogate"),
+        ('{"a": "line\nbreak"}', "control character"),
+        ("[" * 200_000, "nested too deep"),
+        ("[" * 200 + "]" * 200, "nested deeper than 128 levels"),
+        ('{"a": ' * 5000, "nested too deep"),
+        ("[" + "1," * 100_001 + "1]", "a list holds more than 100000 items"),
+        ("9" * 5000, "too large"),
+    ],
+)
+def test_what_is_not_json(text: str, said: str) -> None:
+    with pytest.raises(NotJson) as caught:
+        read_json(text)
+    assert said in caught.value.message
+    assert len(caught.value.message) < 300
+    assert caught.value.raw == text.strip()[:65536]
+
+
+@given(values, st.sampled_from(["{}", "```json\n{}\n```", "Here it is:\n{}\nBye.", "<think>x [1] {{</think>{}"]))
+def test_a_value_comes_back_as_it_was_written(value: Any, around: str) -> None:
+    if not isinstance(value, dict | list) and around != "{}":
+        value = [value, "x"]
+    if around.startswith("Here") and isinstance(value, list) and value and all(type(v) is int for v in value):
+        value = {"v": value}  # a short list of numbers in prose may be a footnote
+    text = around.replace("{{", "\x00").replace("{}", json.dumps(value)).replace("\x00", "{{")
+    assert json.dumps(read_json(text)[0]) == json.dumps(value)
+
+
+@given(st.dictionaries(st.text(max_size=5), values, min_size=1, max_size=4), st.data())
+def test_a_cut_value_is_never_completed(value: dict[str, Any], data: st.DataObject) -> None:
+    text = json.dumps(value)
+    cut = data.draw(st.integers(1, len(text) - 1))
+    for repair in (False, True):
+        with pytest.raises(NotJson):
+            read_json(text[:cut], repair=repair)
+
+
+@given(st.text(alphabet='{}[]",:ab1 \n`<>/', max_size=60))
+def test_any_text_is_json_or_not_json(text: str) -> None:
+    try:
+        value, _ = read_json(text)
+    except NotJson:
+        return
+    json.dumps(value, allow_nan=False)
+
+
+def test_hostile_texts_are_read_in_linear_time() -> None:
+    started = time.process_time()
+    for text in (
+        "{" * 300_000,
+        "[a]" * 200_000,
+        "```" * 200_000,
+        "<think>" * 100_000,
+        "</think>" * 100_000,
+        "{a} " * 200_000,
+    ):
+        with pytest.raises(NotJson):
+            read_json(text)
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1,}', {"a": 1}),
+        ("{'a': 'x', 'b': [1, 2,],}", {"a": "x", "b": [1, 2]}),
+        ('{a: 1, "b": True}', {"a": 1, "b": True}),
+        ('Sure: {"a": 1 "b": 2}', {"a": 1, "b": 2}),
+        ('```json\n{"a": 1, // note\n "b": 2}\n```', {"a": 1, "b": 2}),
+    ],
+)
+def test_repair_is_opted_into_and_marked(text: str, value: Any) -> None:
+    with pytest.raises(NotJson):
+        read_json(text)
+    assert read_json(text, repair=True) == (value, ("repaired",))
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": , "b": 1}', '{"a": 1}{"b": 2}', '{"a": "x', "no JSON at all", '"a": 1', '{"a": 1, "b": [1}']
+)
+def test_repair_never_makes_anything_up(text: str) -> None:
+    with pytest.raises(NotJson):
+        read_json(text, repair=True)
+
+
+COERCED = {
+    "properties": {
+        "i": {"type": "integer"}, "n": {"type": ["number", "null"]}, "b": {"type": "boolean"}, "s": {"type": "string"},
+        "d": {"type": "string", "format": "date"}, "l": {"items": {"type": "integer"}}, "o": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+    }
+}  # fmt: skip
+
+
+def test_coerce_turns_what_is_plain_and_marks_it() -> None:
+    value = {"i": "7", "n": "2.50", "b": "Yes", "s": "7", "d": "2026/3/9", "l": ["1", 2, "x"], "o": "3"}
+    assert coerce(value, COERCED) == (
+        {"i": 7, "n": 2.5, "b": True, "s": "7", "d": "2026-03-09", "l": [1, 2, "x"], "o": 3},
+        ("coerced:$.i", "coerced:$.n", "coerced:$.b", "coerced:$.d", "coerced:$.l[0]", "coerced:$.o"),
+    )
+    assert value["i"] == "7"
+
+
+@pytest.mark.parametrize("text", ["7 apples", "1,000", "0x10", "007", "1e999", "NaN", "", "７", "1_000"])
+def test_coerce_leaves_what_is_not_plainly_a_number(text: str) -> None:
+    assert coerce({"i": text}, COERCED) == ({"i": text}, ())
+
+
+@pytest.mark.parametrize("text", ["2026-02-30", "03/04/2026", "yesterday", "2026-11-22T12:00:00Z"])
+def test_coerce_leaves_what_is_not_plainly_a_date(text: str) -> None:
+    assert coerce({"d": text}, COERCED) == ({"d": text}, ())
+
+
+def test_messages_are_bounded_and_name_path_found_and_wanted() -> None:
+    schema = compile_schema({"properties": {f"p{i}": {"enum": ["x" * 500]} for i in range(30)}})
+    text = reask_for_violations(schema.violations({f"p{i}": "y" * 10_000 for i in range(30)}))
+    assert len(text) <= MAX_MESSAGE + 20
+    one = reask_for_violations(compile_schema({"properties": {"score": {"maximum": 5}}}).violations({"score": 7}))
+    assert "- $.score: 7 is more than the maximum 5" in one
+    assert "(wanted: at most 5)" in one
+    assert "does not pass a check: too long" in reask_for_check("too long")
+    assert len(reask_for_json("x" * 10_000)) < 1000
+
+
+def test_prompt_instructions_hold_the_word_json_and_the_whole_schema() -> None:
+    text = prompt_instructions({"$schema": "s", "type": "object", "description": "é"})
+    assert "JSON" in text
+    assert text.endswith('{"type":"object","description":"é"}')
