@@ -410,7 +410,7 @@ def test_models_of_one_origin_key_and_id_share_a_gate_and_its_history_is_logged(
         assert one is two
         assert one is not other
         one.leave(await one.enter(), rejection(0.01))
-        change = "held for 0.01 s, limit 1"
+        change = "held for 0.01 s"
         assert log.seen == [{"event": "llm_gate", "model": "openai/gpt-5-mini", "change": change}]
         assert [s.name for s in gates.stats()] == ["openai/gpt-5-mini", "openai/gpt-5"]
         assert gates.stats()[0].rejections == 1

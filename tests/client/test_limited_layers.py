@@ -95,6 +95,15 @@ def test_a_refused_key_costs_one_request_however_many_wait(wire: str) -> None:
     assert all(KEY not in repr(vars(r)) + str(r) for r in results)
 
 
+def test_a_key_that_no_header_can_hold_closes_the_gate_and_sends_nothing() -> None:
+    with FaultServer() as server:
+        c = LLMClient({"m": model(server, api_key_env="A_KEY")}, secrets=lambda name: "sk-1\nx: y")
+        results = run(c, asks(5))
+    assert {type(r) for r in results} == {KeyRefused}
+    assert not any(r.sent for r in results if isinstance(r, CallFailed))
+    assert not server.requests
+
+
 def test_calls_in_flight_that_get_the_same_verdict_count_as_unsent() -> None:
     def plan(number: int, body: bytes) -> str:
         return "slow" if number == 0 else "key_refused"

@@ -95,13 +95,27 @@ class TestRamp:
             ramp.answered(in_use=True)
         assert ramp.allowed == 6 + 1 + 2 + 4 + 8
 
-    def test_rejections_that_come_soon_again_cut_by_a_fifth(self) -> None:
+    def test_rejections_that_come_soon_again_lower_the_ceiling_by_one(self) -> None:
         ramp = Ramp()
-        ramp.rejected(51)
-        assert ramp.allowed == AUTO_START  # fewer were allowed than were in flight before
         for _ in range(3):
-            ramp.rejected(9)
-        assert ramp.allowed == 4
+            ramp.rejected(51)
+        assert ramp.allowed == AUTO_START - 3
+
+    def test_rejections_while_few_are_in_flight_say_nothing_about_the_number(self) -> None:
+        ramp = Ramp()
+        for _ in range(56):
+            ramp.answered(in_use=True)
+        for rank in (1, 9, 3, 20, 2, 13, 60, 5, 30, 64, 4):
+            ramp.rejected(rank)
+        assert ramp.allowed >= 62
+
+    def test_several_at_about_the_same_number_show_that_the_provider_became_narrower(self) -> None:
+        ramp = Ramp()
+        for _ in range(56):
+            ramp.answered(in_use=True)
+        for rank in (11, 12, 11, 11, 12, 11):
+            ramp.rejected(rank)
+        assert ramp.allowed == 10
 
     @given(st.lists(st.one_of(st.just("ok"), st.integers(1, 2000)), max_size=300))
     def test_the_limit_stays_within_its_bounds(self, story: list[str | int]) -> None:

@@ -100,6 +100,8 @@ class GateState:
         error = outcome.error
         if outcome.answered or (error is not None and _shows_life(error)):
             return self._answered(in_use=in_use)
+        if isinstance(error, AccountError):
+            return self._closed(error)
         if error is None or not error.sent:
             if ticket.probe:
                 self.breaker.abandoned(now)
@@ -141,12 +143,13 @@ class GateState:
             self.ramp.answered(in_use=in_use)
         return "breaker closed" if was != "closed" else ""
 
-    def _failed(self, ticket: Ticket, now: float, error: CallFailed) -> str:
-        if isinstance(error, AccountError):
-            if self.closed_by is None:
-                self.closed_by = error
-                return f"closed by {error.kind}"
+    def _closed(self, error: AccountError) -> str:
+        if self.closed_by is not None:
             return ""
+        self.closed_by = error
+        return f"closed by {error.kind}"
+
+    def _failed(self, ticket: Ticket, now: float, error: CallFailed) -> str:
         words = self._rejected(ticket, now, error) if error.hold else ""
         if error.fault:
             if self.breaker.fault(now, probe=ticket.probe):
@@ -162,8 +165,8 @@ class GateState:
             self.held_until = max(self.held_until, now + error.retry_after)
         if ticket.epoch != self._epoch:
             return ""
-        ramping = self._open < math.inf
-        changed = not ramping and self.ramp.rejected(ticket.rank)
+        still = self._open == 1.0  # nothing was answered since the last hold: the provider takes no calls, however few
+        changed = not still and self.ramp.rejected(ticket.rank)
         self._bursts += 1
         wait = error.retry_after or backoff_delay(self._bursts, base=HOLD_FIRST_S, cap=HOLD_CAP_S)
         self.held_until = max(self.held_until, now + wait)

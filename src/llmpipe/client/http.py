@@ -213,7 +213,9 @@ def _checked_host(url: str, allow_http: bool) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "http" and not allow_http and not is_loopback(host):
-        raise PlainHttpRefused(f"{host}: plain http would show the key and the prompts to everybody on the way")
+        error = PlainHttpRefused(f"{host}: plain http would show the key and the prompts to everybody on the way")
+        error.sent = False
+        raise error
     return host if parts.port is None else f"{host}:{parts.port}"
 
 
@@ -242,7 +244,7 @@ def _checked_secret(secret: str) -> str:
     if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
         error = KeyRefused("the API key has characters that cannot stand in a header (a line break, a space?)")
         error.sent = False
-        raise error from None
+        raise error
     return secret
 
 

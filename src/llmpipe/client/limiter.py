@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 AUTO_START = 8
 AUTO_MOST = 1024
 PATIENCE = 500  # answers at the ceiling before one more call in flight is tried
@@ -46,24 +48,34 @@ class Ramp:
     """How many calls may be in flight: a fixed number, or one that is found out.
 
     Found out: from AUTO_START, one more per answer while the limit is in use (it doubles every round trip), until the
-    first rejection. The call that was rejected knows how many were in flight before it: that is the ceiling, and it is
+    first rejection. The call that was rejected knows how many were in flight: one less is the ceiling, and it is
     remembered. From then on one more is tried after PATIENCE answers at the ceiling; each try that fails doubles the
-    patience, one that succeeds makes the next step larger. A rejection soon after the last one is no question of the
-    ceiling: the limit falls to four fifths and rises by one per round trip. The number of CPUs plays no part.
+    patience, one that succeeds makes the next step larger. The number of CPUs plays no part.
+
+    Not every rejection is about the number in flight. One that comes while few are says nothing about it, unless
+    several in a row come at about the same number: then the provider has become narrower. One of a call that was alone
+    shows that the number was never the matter: the search starts anew, and the next rejections change nothing.
     """
+
+    SAME = 6  # so many rejections at about the same number are no chance
+    SPREAD = 1.3
+    INNOCENT = 10.0  # outweighs the next dozen rejections
 
     def __init__(self, fixed: int | None = None) -> None:
         self.fixed = fixed
-        self.limit = float(fixed or AUTO_START)
-        self.ceiling: float | None = None
+        self.limit = fixed or AUTO_START
+        self.ceiling: int | None = None
         self._patience = PATIENCE
-        self._step = 1.0
+        self._step = 1
         self._answers = 0  # since the limit last changed course
+        self._tried = False  # the limit was last changed by a try
+        self._ranks: deque[int] = deque(maxlen=self.SAME)
+        self._at_few = self._at_many = 0.0  # rejections of late, older ones counting less
 
     @property
     def allowed(self) -> int:
         """The number that may be in flight, 1 at least."""
-        return max(1, int(self.limit))
+        return self.limit
 
     def answered(self, *, in_use: bool) -> None:
         """Note an answer; `in_use`: as many calls as allowed were in flight, so that more would have been welcome."""
@@ -72,24 +84,42 @@ class Ramp:
         self._answers += 1
         if self.ceiling is None:
             self.limit = min(AUTO_MOST, self.limit + 1)
-        elif self.limit < self.ceiling:
-            self.limit = min(self.ceiling, self.limit + 1 / self.limit)
         elif self._answers >= self._patience:
             self._answers = 0
             self.limit = self.ceiling = min(AUTO_MOST, self.ceiling + self._step)
-            self._step *= 2
+            self._step, self._tried = self._step * 2, True
 
     def rejected(self, rank: int) -> bool:
         """Note the first rejection of a burst, of call number `rank` in flight. True: the limit changed."""
         if self.fixed is not None:
             return False
+        if rank == 1:
+            return self._start_anew()
+        most = self._most_at(rank)
+        if most is None:
+            return False
+        if self._tried:
+            self._patience = min(PATIENCE_MOST, self._patience * 2)
         before = self.limit
-        soon = self.ceiling is not None and self._step == 1.0 and self._answers < self._patience
-        if soon:
-            self.ceiling, self.limit = self.limit, max(1.0, self.limit * 0.8)
-        else:
-            if self.ceiling is not None:
-                self._patience = min(PATIENCE_MOST, self._patience * 2)
-            self.ceiling = self.limit = float(max(1, min(rank - 1, int(self.limit))))
-        self._answers, self._step = 0, 1.0
+        self.limit = self.ceiling = max(1, most)
+        self._answers, self._step, self._tried = 0, 1, False
+        self._ranks.clear()
         return self.limit != before
+
+    def _start_anew(self) -> bool:
+        before, self.limit, self.ceiling = self.limit, max(self.limit, AUTO_START), None
+        self._at_few = self.INNOCENT
+        self._ranks.clear()
+        return self.limit != before
+
+    def _most_at(self, rank: int) -> int | None:
+        """The number that a rejection at `rank` leaves possible; None if it says nothing about the number."""
+        self._ranks.append(rank)
+        many = rank > self.limit / 2
+        self._at_few = self._at_few * 0.9 + (not many)
+        self._at_many = self._at_many * 0.9 + many
+        if len(self._ranks) == self.SAME and max(self._ranks) <= self.SPREAD * min(self._ranks):
+            return min(*self._ranks, self.limit) - 1
+        if many and 4 * self._at_few <= self._at_few + self._at_many:
+            return min(rank, self.limit) - 1
+        return None
