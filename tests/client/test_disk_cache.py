@@ -363,6 +363,11 @@ def test_prune_deletes_the_oldest_and_gives_the_space_back(cache: DiskCache, fol
     assert cache.stats().entries == 0
 
 
+def test_peek_reads_without_an_event_loop(cache: DiskCache) -> None:
+    put(cache, entry(1))
+    assert (cache.peek(entry(1)[0]), cache.peek(entry(2)[0])) == (entry(1)[1], None)
+
+
 def test_entries_lists_what_is_intact(cache: DiskCache, folder: Path) -> None:
     put(cache, entry(1), entry(2), (digest(b"3"), b"damaged"))
     assert [key for key, _ in cache.entries()] == [entry(1)[0], entry(2)[0]]

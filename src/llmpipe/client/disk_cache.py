@@ -87,6 +87,14 @@ class DiskCache:
         """What was put under `key`, or None."""
         return await self._reads.ask(key) if self._store is not None else None
 
+    def peek(self, key: str) -> bytes | None:
+        """What was put under `key`, for a look from outside of a run. Blocks."""
+        return self._read_all([key])[0] if self._store is not None else None
+
+    def peek(self, key: str) -> bytes | None:
+        """As `get`, for callers without an event loop. Blocks."""
+        return self._read_all([key])[0] if self._store is not None else None
+
     async def put(self, key: str, value: bytes) -> None:
         """Keep `value` under `key`; returns once it is committed, or once it is clear that it cannot be kept."""
         if self._store is not None and self._failed_writes < _PATIENCE:
