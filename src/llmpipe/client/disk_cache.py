@@ -91,10 +91,6 @@ class DiskCache:
         """What was put under `key`, for a look from outside of a run. Blocks."""
         return self._read_all([key])[0] if self._store is not None else None
 
-    def peek(self, key: str) -> bytes | None:
-        """As `get`, for callers without an event loop. Blocks."""
-        return self._read_all([key])[0] if self._store is not None else None
-
     async def put(self, key: str, value: bytes) -> None:
         """Keep `value` under `key`; returns once it is committed, or once it is clear that it cannot be kept."""
         if self._store is not None and self._failed_writes < _PATIENCE:
