@@ -63,8 +63,8 @@ def test_no_file_is_no_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     (
-        "OPENAI_BASE_URL OLLAMA_HOST HTTPS_PROXY http_proxy ALL_PROXY NO_PROXY SSL_CERT_FILE PATH AZURE_OPENAI_ENDPOINT "
-        "ANTHROPIC_CUSTOM_HEADERS PYTHONPATH LD_PRELOAD MY_API_BASE LLMPIPE_X"
+        "OPENAI_BASE_URL OLLAMA_HOST HTTPS_PROXY http_proxy ALL_PROXY NO_PROXY SSL_CERT_FILE PATH "
+        "AZURE_OPENAI_ENDPOINT ANTHROPIC_CUSTOM_HEADERS PYTHONPATH LD_PRELOAD MY_API_BASE LLMPIPE_X"
     ).split(),
 )
 def test_dotenv_may_not_say_where_keys_go(name: str, tmp_path: Path) -> None:

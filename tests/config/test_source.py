@@ -88,6 +88,7 @@ def test_plain_scalars_mean_what_they_look_like(text: str, value: object) -> Non
         ("a: «1e999»\n", "Y111", "quote this"),
         ("«\t»a: 1\n", "Y103", "use spaces"),
         ('a: «"»never\nb: 1\n', "Y103", ""),
+        ("a: {b: vars.days«[»0]}\n", "Y103", ""),
     ],
 )
 def test_a_trap_is_named_at_its_place(text: str, code: str, hint: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 Definition = Mapping[str, Any]
@@ -14,7 +14,7 @@ Definition = Mapping[str, Any]
 @cache
 def schema_text() -> str:
     """The schema file as it ships."""
-    return files("llmpipe.config").joinpath("pipeline.schema.json").read_text(encoding="utf-8")
+    return Path(__file__).with_name("pipeline.schema.json").read_text(encoding="utf-8")
 
 
 @cache

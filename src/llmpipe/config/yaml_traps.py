@@ -24,6 +24,11 @@ _TRAPS = (
 )
 _NOTE = "wrap the whole value in single or double quotes, or write it as a block after '|'"
 
+_ADVICE = {
+    "block": "entries of one mapping or list begin in the same column",
+    "',' or": "inside of { } and [ ], quote text that has one of , [ ] { } in it, and close every bracket",
+}
+
 
 def advise(source: SourceText, said: str, index: int, context: int | None) -> Problem:
     """The problem for a parser's error `said` at character `index`, with the advice that fits the line."""
@@ -46,7 +51,7 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
 def _plain(said: str, place: Place) -> Problem:
     if "control characters" in said or "special characters" in said:
         said = "a control character"
-    note = "entries of one mapping or list begin in the same column" if "block" in said else ""
+    note = next((advice for word, advice in _ADVICE.items() if word in said), "")
     return Problem("Y103", f"not YAML: {said}", place, note=note)
 
 
