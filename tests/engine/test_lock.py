@@ -68,7 +68,7 @@ MOUNTS = """\
 @pytest.mark.parametrize(
     ("folder", "kind"),
     [
-        ("/home/x/output", "ext4"),
+        ("/srv/x/output", "ext4"),
         ("/mnt/share/output", "nfs4"),
         ("/mnt/share/local/output", "tmpfs"),
         ("/mnt/with space/a", "cifs"),
