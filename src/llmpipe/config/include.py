@@ -109,48 +109,42 @@ def apply_overrides(root: Node, overrides: Mapping[str, str], loading: Loading) 
         loading.problems.extend(problems)
         if value is None:
             continue
-        changed = _override(root, path.split("."), value, place, loading)
+        changed = _override(root, path.split("."), value, loading)
         root = changed if changed is not None else root
     return root
 
 
-def _override(node: Node, path: list[str], value: Node, place: Place, loading: Loading, depth: int = 0) -> Node | None:
+def _override(node: Node, path: list[str], value: Node, loading: Loading, *, depth: int = 0) -> Node | None:
+    """A copy of the node with `value` at a path below it; None, and a problem, if the path leads nowhere."""
     key, rest = path[0], path[1:]
     if node.kind == "list":
-        return _override_step(node, key, rest, value, place, loading)
+        return _override_step(node, path, value, loading)
     if node.kind != "map" or not key:
-        loading.problems.add("C224", f"there is no '{'.'.join(path)}' to set here", place)
+        loading.problems.add("C224", f"there is no '{'.'.join(path)}' to set here", value)
         return None
     old = node.value.get(key)
     if not rest:
         return _put(node, key, value, value)
     if old is None and depth == 1:
-        hint = did_you_mean(key, node.value)
-        loading.problems.add(
-            "C224",
-            f"there is no '{key}' to set something in",
-            place,
-            hint=hint,
-            note=f"there are: {listed(node.value)}",
-        )
+        hint, note = did_you_mean(key, node.value), f"there are: {listed(node.value)}"
+        loading.problems.add("C224", f"there is no '{key}' to set something in", value, hint=hint, note=note)
         return None
-    child = _override(
-        old if old is not None else Node("map", {}, value.source, 0, 1), rest, value, place, loading, depth + 1
-    )
+    inner = old if old is not None else Node("map", {}, value.source, 0, 1)
+    child = _override(inner, rest, value, loading, depth=depth + 1)
     return _put(node, key, child, value) if child is not None else None
 
 
-def _override_step(node: Node, key: str, rest: list[str], value: Node, place: Place, loading: Loading) -> Node | None:
+def _override_step(node: Node, path: list[str], value: Node, loading: Loading) -> Node | None:
+    """A copy of the list of steps with `value` at a path that begins with a step's id."""
+    key, rest = path[0], path[1:]
     ids = [str(n.value["id"].value) if n.kind == "map" and "id" in n.value else "" for n in node.value]
     if key in ids and not rest:
-        loading.problems.add("C224", f"name the key of step '{key}' that is to be set", place)
+        loading.problems.add("C224", f"name the key of step '{key}' that is to be set", value)
         return None
     if key not in ids:
-        hint = did_you_mean(key, ids)
-        loading.problems.add(
-            "C224", f"there is no step '{key}' to set something in", place, hint=hint, note=f"steps: {listed(ids)}"
-        )
+        hint, note = did_you_mean(key, ids), f"steps: {listed(ids)}"
+        loading.problems.add("C224", f"there is no step '{key}' to set something in", value, hint=hint, note=note)
         return None
     at = ids.index(key)
-    child = _override(node.value[at], rest, value, place, loading, 2)
+    child = _override(node.value[at], rest, value, loading, depth=2)
     return replace(node, value=[*node.value[:at], child, *node.value[at + 1 :]]) if child is not None else None

@@ -136,7 +136,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """One pipeline file, resolved. `steps` stand in the order of the file, `order` has every step after those it uses."""
+    """One pipeline file, resolved. `steps` stand in the order of the file, `order` has each after those it uses."""
 
     name: str
     path: Path
