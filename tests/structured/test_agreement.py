@@ -76,6 +76,8 @@ def test_a_schema_that_the_linter_passes_is_one_by_the_meta_schema(data: st.Data
     ours = [problem for problem in lint(document) if problem.severity == "error"]
     try:
         KINDS[dialect].check_schema(document, format_checker=KINDS[dialect].FORMAT_CHECKER)
-    except jsonschema.SchemaError as error:
-        event("refused")
-        assert ours, (document, error.message)
+        refused = False
+    except jsonschema.SchemaError:
+        refused = True
+    event(f"refused: {refused}")
+    assert ours or not refused, document

@@ -31,11 +31,25 @@ BAD = {
     "duration": ["P", "PT", "1D", "P1H", "P1DT", "P1D2W", "PT1D", "p1d", "P1Y3D"],
     "email": ["a", "@b.de", "a@", "a b@c.de", "a@b@c.de", ".a@b.de", "a..b@c.de", "a@-b.de", "a@b.de\n"],
     "hostname": ["", "-a.de", "a_.de", "a..b", "x" * 64, "a." * 150, "a b"],
-    "uri": ["example.org", "/a", "http://a b", "http://a/%zz", "http://a/\u00e9", "", "http://[::1", "1http://a", "http://a/{b}"],
+    "uri": [
+        "example.org",
+        "/a",
+        "http://a b",
+        "http://a/%zz",
+        "http://a/\u00e9",
+        "",
+        "http://[::1",
+        "1http://a",
+        "http://a/{b}",
+    ],
     "ipv4": ["1.2.3", "1.2.3.256", "01.2.3.4", "1.2.3.4.5", "1.2.3.4\n", "a.b.c.d"],
     "ipv6": ["1.2.3.4", ":::", "fe80::1%eth0", "::1/64", "12345::"],
-    "uuid": ["2eb8aa08aa9811eab4aa73b441d16380", "2eb8aa08-aa98-11ea-b4aa-73b441d1638", "g" * 8 + "-aa98-11ea-b4aa-73b441d16380"],
-}  # fmt: skip
+    "uuid": [
+        "2eb8aa08aa9811eab4aa73b441d16380",
+        "2eb8aa08-aa98-11ea-b4aa-73b441d1638",
+        "g" * 8 + "-aa98-11ea-b4aa-73b441d16380",
+    ],
+}
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in GOOD.items() for text in texts])

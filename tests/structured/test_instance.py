@@ -18,10 +18,17 @@ from llmpipe.structured.schema import compile_schema
 from llmpipe.structured.short_form import expand
 from tests.structured.generated import SETTINGS, documents
 
-RICH = expand({
-    "category": "enum[bug, idea, praise, other]", "score": "integer 1..5", "tags": "list[string]", "note?": "string ..20",
-    "when": "date | null", "claims": [{"text": "string 3..", "sure": "boolean"}], "code": "string /^[A-Z]{2}-\\d{3}$/",
-})  # fmt: skip
+RICH = expand(
+    {
+        "category": "enum[bug, idea, praise, other]",
+        "score": "integer 1..5",
+        "tags": "list[string]",
+        "note?": "string ..20",
+        "when": "date | null",
+        "claims": [{"text": "string 3..", "sure": "boolean"}],
+        "code": "string /^[A-Z]{2}-\\d{3}$/",
+    }
+)
 
 
 def test_every_side_turns_up_over_36_seeds() -> None:
@@ -66,17 +73,32 @@ TREE = {
         {"type": "number", "multipleOf": 0.01, "minimum": 5, "maximum": 6},
         {"type": "integer", "maximum": -1000},
         {"type": "object", "minProperties": 2, "additionalProperties": {"type": "integer"}},
-        {"type": "object", "patternProperties": {"^x-[a-z]+$": {"type": "string"}}, "additionalProperties": False, "minProperties": 1},
+        {
+            "type": "object",
+            "patternProperties": {"^x-[a-z]+$": {"type": "string"}},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
         {"oneOf": [{"type": "string", "maxLength": 3}, {"type": "string", "minLength": 2}]},
-        {"type": "object", "properties": {"a": {"enum": [1, 2]}, "b": {}}, "if": {"properties": {"a": {"const": 1}}, "required": ["a"]}, "then": {"required": ["b"]}},
+        {
+            "type": "object",
+            "properties": {"a": {"enum": [1, 2]}, "b": {}},
+            "if": {"properties": {"a": {"const": 1}}, "required": ["a"]},
+            "then": {"required": ["b"]},
+        },
         {"type": "array", "contains": {"const": 7}, "minContains": 2, "items": {"type": "integer"}},
         {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "items": False, "minItems": 2},
         {"not": {"type": "string"}},
-        {"$schema": "http://json-schema.org/draft-07/schema#", "type": "array", "items": [{"type": "null"}], "additionalItems": {"type": "boolean"}},
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "type": "array",
+            "items": [{"type": "null"}],
+            "additionalItems": {"type": "boolean"},
+        },
         {"type": "string", "pattern": r"^[^\s@]+@(?:foo|bar)\.de$", "maxLength": 12},
         {"type": "string", "minLength": 300, "maxLength": 300},
     ],
-)  # fmt: skip
+)
 def test_examples_of_all_sorts_of_schemas_are_valid(schema: dict[str, Any]) -> None:
     ready = compile_schema(schema)
     assert all(ready.accepts(example_instance(schema, seed)) for seed in range(20))

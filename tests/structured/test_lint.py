@@ -13,11 +13,19 @@ from llmpipe.structured.lint import lint
     ("document", "pointer", "hint"),
     [
         ({"requierd": ["a"]}, "/requierd", "did you mean 'required'?"),
-        ({"properties": {"a": {"type": "string", "nullable": True}}}, "/properties/a/nullable", 'write `type: [..., "null"]`'),
+        (
+            {"properties": {"a": {"type": "string", "nullable": True}}},
+            "/properties/a/nullable",
+            'write `type: [..., "null"]`',
+        ),
         ({"type": "str"}, "/type", "did you mean 'string'?"),
         ({"type": "objekt"}, "/type", "did you mean 'object'?"),
         ({"items": [{}]}, "/items", "a list of schemas is spelled `prefixItems`"),
-        ({"properties": {"a": {"required": True}}}, "/properties/a/required", "`required` is a list of names in the object around the property"),
+        (
+            {"properties": {"a": {"required": True}}},
+            "/properties/a/required",
+            "`required` is a list of names in the object around the property",
+        ),
         ({"exclusiveMinimum": True}, "/exclusiveMinimum", "write the bound itself: `exclusiveMinimum: 0`"),
         ({"properties": {"name": {}}, "required": ["nmae"]}, "/required/0", "did you mean 'name'?"),
         ({"format": "datetime"}, "/format", "did you mean 'date-time'?"),
@@ -29,10 +37,14 @@ from llmpipe.structured.lint import lint
         ({"anyOf": []}, "/anyOf", ""),
         ({"dependentRequired": {"a": "b"}}, "/dependentRequired/a", ""),
         ({"$schema": "http://json-schema.org/draft-04/schema#"}, "/$schema", "JSON Schema 2020-12 or draft-07"),
-        ({"$schema": "http://json-schema.org/draft-07/schema#", "prefixItems": [{}]}, "/prefixItems", "say so by $schema"),
+        (
+            {"$schema": "http://json-schema.org/draft-07/schema#", "prefixItems": [{}]},
+            "/prefixItems",
+            "say so by $schema",
+        ),
         ([], "", "write `type: object` and `properties`"),
     ],
-)  # fmt: skip
+)
 def test_each_problem_has_its_place_and_a_hint(document: Any, pointer: str, hint: str) -> None:
     problems = lint(document)
     assert [(p.pointer, p.hint, p.severity) for p in problems] == [(pointer, hint, "error")]
@@ -52,7 +64,7 @@ def test_each_problem_has_its_place_and_a_hint(document: Any, pointer: str, hint
             "definitions": {"a": {}},
             "items": [{"$ref": "#/definitions/a"}],
         },
-        True and {},
+        {},
     ],
 )
 def test_what_is_right_passes(document: Any) -> None:

@@ -30,9 +30,9 @@ from tests.structured.generated import values
         ('{"a": 1}', {"a": 1}, ()),
         ('\ufeff {"a": 1}\n', {"a": 1}, ()),
         ('"abc"', "abc", ()),
-        ("```json\n{\"a\": 1}\n```", {"a": 1}, ("fences_stripped",)),
+        ('```json\n{"a": 1}\n```', {"a": 1}, ("fences_stripped",)),
         ("```\n[1, 2]\n```\n", [1, 2], ("fences_stripped",)),
-        ("```json\n\"abc\"\n```", "abc", ("fences_stripped",)),
+        ('```json\n"abc"\n```', "abc", ("fences_stripped",)),
         ('{"code": "```py\\nx\\n```"}', {"code": "```py\nx\n```"}, ()),
         ('```json\n{"code": "```"}\n```', {"code": "```"}, ("fences_stripped",)),
         ('Here you are: {"a": {"b": []}}. Anything else?', {"a": {"b": []}}, ("prose_stripped",)),
@@ -44,7 +44,7 @@ from tests.structured.generated import values
         ('{"s": "<think>x</think>"}', {"s": "<think>x</think>"}, ()),
         ('{"s": "\\ud83d\\ude00"}', {"s": "😀"}, ()),
     ],
-)  # fmt: skip
+)
 def test_what_is_read(text: str, value: Any, notes: tuple[str, ...]) -> None:
     assert read_json(text) == (value, notes)
 
@@ -160,10 +160,15 @@ def test_repair_never_makes_anything_up(text: str) -> None:
 
 COERCED = {
     "properties": {
-        "i": {"type": "integer"}, "n": {"type": ["number", "null"]}, "b": {"type": "boolean"}, "s": {"type": "string"},
-        "d": {"type": "string", "format": "date"}, "l": {"items": {"type": "integer"}}, "o": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "i": {"type": "integer"},
+        "n": {"type": ["number", "null"]},
+        "b": {"type": "boolean"},
+        "s": {"type": "string"},
+        "d": {"type": "string", "format": "date"},
+        "l": {"items": {"type": "integer"}},
+        "o": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
     }
-}  # fmt: skip
+}
 
 
 def test_coerce_turns_what_is_plain_and_marks_it() -> None:

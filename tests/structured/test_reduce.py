@@ -33,86 +33,149 @@ def one(part: Any, *, required: bool = True) -> dict[str, Any]:
     }
 
 
+def everywhere(sent: Any) -> dict[str, Any]:
+    return {provider: sent for provider in NATIVE}  # noqa: C420 - the values are mutable
+
+
 # schema of x -> per provider: what is sent for x; None: refused
 TABLE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("string", {"type": "string"}, dict.fromkeys(NATIVE, {"type": "string"})),
-    ("enum without type", {"enum": ["a", 1]}, {
-        "openai": {"type": ["string", "integer"], "enum": ["a", 1]},
-        "anthropic": {"type": ["string", "integer"], "enum": ["a", 1]},
-        "gemini": {"type": ["string", "integer"], "enum": ["a", 1]},
-        "ollama": {"enum": ["a", 1]},
-    }),
-    ("const", {"const": "a"}, {
-        "openai": {"type": "string", "const": "a"},
-        "anthropic": {"type": "string", "const": "a"},
-        "gemini": {"type": "string", "enum": ["a"]},
-        "ollama": {"const": "a"},
-    }),
-    ("number bounds", {"type": "integer", "minimum": 1, "maximum": 5}, {
-        "openai": {"type": "integer", "minimum": 1, "maximum": 5},
-        "anthropic": {"type": "integer", "description": "(minimum: 1, maximum: 5)"},
-        "gemini": {"type": "integer", "minimum": 1, "maximum": 5},
-        "ollama": {"type": "integer", "minimum": 1, "maximum": 5},
-    }),
-    ("exclusive bound", {"type": "number", "exclusiveMinimum": 0, "description": "price"}, {
-        "openai": {"type": "number", "exclusiveMinimum": 0, "description": "price"},
-        "anthropic": {"type": "number", "description": "price (exclusiveMinimum: 0)"},
-        "gemini": {"type": "number", "description": "price (exclusiveMinimum: 0)"},
-        "ollama": {"type": "number", "exclusiveMinimum": 0, "description": "price"},
-    }),
-    ("length", {"type": "string", "maxLength": 9}, {
-        "openai": {"type": "string", "description": "(maxLength: 9)"},
-        "anthropic": {"type": "string", "description": "(maxLength: 9)"},
-        "gemini": {"type": "string", "description": "(maxLength: 9)"},
-        "ollama": {"type": "string", "maxLength": 9},
-    }),
-    ("format uri", {"type": "string", "format": "uri"}, {
-        "openai": {"type": "string", "description": '(format: "uri")'},
-        "anthropic": {"type": "string", "format": "uri"},
-        "gemini": {"type": "string", "format": "uri"},
-        "ollama": {"type": "string", "format": "uri"},
-    }),
-    ("minItems 2", {"type": "array", "items": {"type": "string"}, "minItems": 2}, {
-        "openai": {"type": "array", "items": {"type": "string"}, "minItems": 2},
-        "anthropic": {"type": "array", "items": {"type": "string"}, "description": "(minItems: 2)"},
-        "gemini": {"type": "array", "items": {"type": "string"}, "minItems": 2},
-        "ollama": {"type": "array", "items": {"type": "string"}, "minItems": 2},
-    }),
-    ("minItems 1", {"type": "array", "items": {"type": "string"}, "minItems": 1},
-     dict.fromkeys(NATIVE, {"type": "array", "items": {"type": "string"}, "minItems": 1})),
-    ("oneOf", {"oneOf": [{"type": "string"}, {"type": "null"}]}, {
-        **dict.fromkeys(NATIVE, {"anyOf": [{"type": "string"}, {"type": "null"}]}),
-        "ollama": {"oneOf": [{"type": "string"}, {"type": "null"}]},
-    }),
-    ("allOf", {"allOf": [{"type": "integer"}, {"minimum": 1}]}, {
-        "openai": {"type": "integer", "minimum": 1},
-        "anthropic": {"type": "integer", "description": "(minimum: 1)"},
-        "gemini": {"type": "integer", "minimum": 1},
-        "ollama": {"allOf": [{"type": "integer"}, {"minimum": 1}]},
-    }),
-    ("map", {"type": "object", "additionalProperties": {"type": "integer"}}, {
-        "openai": None,
-        "anthropic": None,
-        "gemini": {"type": "object", "additionalProperties": {"type": "integer"}},
-        "ollama": {"type": "object", "additionalProperties": {"type": "integer"}},
-    }),
-    ("any object", {"type": "object"}, {"openai": None, "anthropic": None, "gemini": {"type": "object"}, "ollama": {"type": "object"}}),
+    ("string", {"type": "string"}, everywhere({"type": "string"})),
+    (
+        "enum without type",
+        {"enum": ["a", 1]},
+        {
+            "openai": {"type": ["string", "integer"], "enum": ["a", 1]},
+            "anthropic": {"type": ["string", "integer"], "enum": ["a", 1]},
+            "gemini": {"type": ["string", "integer"], "enum": ["a", 1]},
+            "ollama": {"enum": ["a", 1]},
+        },
+    ),
+    (
+        "const",
+        {"const": "a"},
+        {
+            "openai": {"type": "string", "const": "a"},
+            "anthropic": {"type": "string", "const": "a"},
+            "gemini": {"type": "string", "enum": ["a"]},
+            "ollama": {"const": "a"},
+        },
+    ),
+    (
+        "number bounds",
+        {"type": "integer", "minimum": 1, "maximum": 5},
+        {
+            "openai": {"type": "integer", "minimum": 1, "maximum": 5},
+            "anthropic": {"type": "integer", "description": "(minimum: 1, maximum: 5)"},
+            "gemini": {"type": "integer", "minimum": 1, "maximum": 5},
+            "ollama": {"type": "integer", "minimum": 1, "maximum": 5},
+        },
+    ),
+    (
+        "exclusive bound",
+        {"type": "number", "exclusiveMinimum": 0, "description": "price"},
+        {
+            "openai": {"type": "number", "exclusiveMinimum": 0, "description": "price"},
+            "anthropic": {"type": "number", "description": "price (exclusiveMinimum: 0)"},
+            "gemini": {"type": "number", "description": "price (exclusiveMinimum: 0)"},
+            "ollama": {"type": "number", "exclusiveMinimum": 0, "description": "price"},
+        },
+    ),
+    (
+        "length",
+        {"type": "string", "maxLength": 9},
+        {
+            "openai": {"type": "string", "description": "(maxLength: 9)"},
+            "anthropic": {"type": "string", "description": "(maxLength: 9)"},
+            "gemini": {"type": "string", "description": "(maxLength: 9)"},
+            "ollama": {"type": "string", "maxLength": 9},
+        },
+    ),
+    (
+        "format uri",
+        {"type": "string", "format": "uri"},
+        {
+            "openai": {"type": "string", "description": '(format: "uri")'},
+            "anthropic": {"type": "string", "format": "uri"},
+            "gemini": {"type": "string", "format": "uri"},
+            "ollama": {"type": "string", "format": "uri"},
+        },
+    ),
+    (
+        "minItems 2",
+        {"type": "array", "items": {"type": "string"}, "minItems": 2},
+        {
+            "openai": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+            "anthropic": {"type": "array", "items": {"type": "string"}, "description": "(minItems: 2)"},
+            "gemini": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+            "ollama": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+        },
+    ),
+    (
+        "minItems 1",
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        everywhere({"type": "array", "items": {"type": "string"}, "minItems": 1}),
+    ),
+    (
+        "oneOf",
+        {"oneOf": [{"type": "string"}, {"type": "null"}]},
+        {
+            **everywhere({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+            "ollama": {"oneOf": [{"type": "string"}, {"type": "null"}]},
+        },
+    ),
+    (
+        "allOf",
+        {"allOf": [{"type": "integer"}, {"minimum": 1}]},
+        {
+            "openai": {"type": "integer", "minimum": 1},
+            "anthropic": {"type": "integer", "description": "(minimum: 1)"},
+            "gemini": {"type": "integer", "minimum": 1},
+            "ollama": {"allOf": [{"type": "integer"}, {"minimum": 1}]},
+        },
+    ),
+    (
+        "map",
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        {
+            "openai": None,
+            "anthropic": None,
+            "gemini": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "ollama": {"type": "object", "additionalProperties": {"type": "integer"}},
+        },
+    ),
+    (
+        "any object",
+        {"type": "object"},
+        {"openai": None, "anthropic": None, "gemini": {"type": "object"}, "ollama": {"type": "object"}},
+    ),
     ("any value", {}, {"openai": None, "anthropic": None, "gemini": {}, "ollama": {}}),
-    ("tuple", {"type": "array", "prefixItems": [{"type": "string"}]}, {
-        "openai": None,
-        "anthropic": None,
-        "gemini": {"type": "array", "prefixItems": [{"type": "string"}]},
-        "ollama": {"type": "array", "prefixItems": [{"type": "string"}]},
-    }),
-    ("pattern names", {"type": "object", "patternProperties": {"^a": {"type": "string"}}}, {
-        **dict.fromkeys(NATIVE, None),
-        "ollama": {"type": "object", "patternProperties": {"^a": {"type": "string"}}},
-    }),
-    ("not, if", {"type": "string", "not": {"const": "a"}, "if": {"const": "b"}, "then": False}, {
-        **dict.fromkeys(NATIVE, {"type": "string"}),
-        "ollama": {"type": "string", "not": {"const": "a"}, "if": {"const": "b"}, "then": False},
-    }),
-]  # fmt: skip
+    (
+        "tuple",
+        {"type": "array", "prefixItems": [{"type": "string"}]},
+        {
+            "openai": None,
+            "anthropic": None,
+            "gemini": {"type": "array", "prefixItems": [{"type": "string"}]},
+            "ollama": {"type": "array", "prefixItems": [{"type": "string"}]},
+        },
+    ),
+    (
+        "pattern names",
+        {"type": "object", "patternProperties": {"^a": {"type": "string"}}},
+        {
+            **everywhere(None),
+            "ollama": {"type": "object", "patternProperties": {"^a": {"type": "string"}}},
+        },
+    ),
+    (
+        "not, if",
+        {"type": "string", "not": {"const": "a"}, "if": {"const": "b"}, "then": False},
+        {
+            **everywhere({"type": "string"}),
+            "ollama": {"type": "string", "not": {"const": "a"}, "if": {"const": "b"}, "then": False},
+        },
+    ),
+]
 
 
 @pytest.mark.parametrize(("part", "sent"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])

@@ -21,10 +21,15 @@ def write(path: Path, document: Any) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    write(tmp_path / "p/parts/person.json", {
-        "type": "object", "properties": {"name": {"$ref": "#/$defs/name"}, "boss": {"$ref": "#"}, "tag": {"$ref": "../tag.json"}},
-        "required": ["name"], "$defs": {"name": {"$anchor": "named", "type": "string", "minLength": 1}},
-    })  # fmt: skip
+    write(
+        tmp_path / "p/parts/person.json",
+        {
+            "type": "object",
+            "properties": {"name": {"$ref": "#/$defs/name"}, "boss": {"$ref": "#"}, "tag": {"$ref": "../tag.json"}},
+            "required": ["name"],
+            "$defs": {"name": {"$anchor": "named", "type": "string", "minLength": 1}},
+        },
+    )
     write(tmp_path / "p/tag.json", {"type": "string", "enum": ["x", "y"], "components": {"odd": {"$ref": "#"}}})
     write(tmp_path / "outside.json", {"type": "string"})
     return tmp_path / "p"
@@ -77,9 +82,17 @@ def test_the_base_may_be_a_file(project: Path) -> None:
 def test_ids_and_anchors_are_resolved() -> None:
     document = {
         "$id": "https://example.org/root.json",
-        "properties": {"a": {"$ref": "https://example.org/root.json#/$defs/x"}, "b": {"$ref": "inner.json#/$defs/y"}, "c": {"$ref": "#z"}},
-        "$defs": {"x": {"type": "string"}, "i": {"$id": "inner.json", "$defs": {"y": {"type": "integer"}}}, "z": {"$anchor": "z", "type": "null"}},
-    }  # fmt: skip
+        "properties": {
+            "a": {"$ref": "https://example.org/root.json#/$defs/x"},
+            "b": {"$ref": "inner.json#/$defs/y"},
+            "c": {"$ref": "#z"},
+        },
+        "$defs": {
+            "x": {"type": "string"},
+            "i": {"$id": "inner.json", "$defs": {"y": {"type": "integer"}}},
+            "z": {"$anchor": "z", "type": "null"},
+        },
+    }
     schema = compile_schema(document)
     assert schema.accepts({"a": "", "b": 1, "c": None})
     assert [v.path for v in schema.violations({"a": 1, "b": "", "c": 1})] == ["$.a", "$.b", "$.c"]

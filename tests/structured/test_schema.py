@@ -189,10 +189,17 @@ def test_unusable_schemas_raise_every_problem() -> None:
 @pytest.mark.parametrize(
     ("pattern", "exponential"),
     [
-        (r"^(a+)+$", True), (r"(a|a)*$", True), (r"^([a-z]+-)*x$", True), (r"(?:a?){30}b", True), (r"(.*,)*x", True),
-        (r"^[a-z]+$", False), (r"^\d{4}-\d{2}$", False), (r"^(foo|bar)$", False), (r"^(?:\d{3})*$", False),
+        (r"^(a+)+$", True),
+        (r"(a|a)*$", True),
+        (r"^([a-z]+-)*x$", True),
+        (r"(?:a?){30}b", True),
+        (r"(.*,)*x", True),
+        (r"^[a-z]+$", False),
+        (r"^\d{4}-\d{2}$", False),
+        (r"^(foo|bar)$", False),
+        (r"^(?:\d{3})*$", False),
     ],
-)  # fmt: skip
+)
 def test_exponential_patterns_are_known_beforehand(pattern: str, exponential: bool) -> None:
     assert (steps_of(pattern)(30) == float("inf")) == exponential
     assert may_be_long(pattern, 1000) == exponential

@@ -34,18 +34,25 @@ from llmpipe.structured.short_form import expand, is_short_form
         ("enum[\"a, b\", 'it''s', c]", {"type": "string", "enum": ["a, b", "it's", "c"]}),
         ('enum[1, 2.5, "3", true, null, yes]', {"enum": [1, 2.5, "3", True, None, "yes"]}),
         ("list[string]", {"type": "array", "items": {"type": "string"}}),
-        ("list[list[integer 0..9] 1..] ..3", {
-            "type": "array", "maxItems": 3,
-            "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 9}},
-        }),
+        (
+            "list[list[integer 0..9] 1..] ..3",
+            {
+                "type": "array",
+                "maxItems": 3,
+                "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 9}},
+            },
+        ),
         ("map[number]", {"type": "object", "additionalProperties": {"type": "number"}}),
         ("string | null", {"type": ["string", "null"]}),
         ("integer 1..5 | null", {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 5}, {"type": "null"}]}),
         ("enum[a - b] - the kind - of it", {"type": "string", "enum": ["a - b"], "description": "the kind - of it"}),
         (["string"], {"type": "array", "items": {"type": "string"}}),
-        ({"x?": "string"}, {"type": "object", "properties": {"x": {"type": "string"}}, "required": [], "additionalProperties": False}),
+        (
+            {"x?": "string"},
+            {"type": "object", "properties": {"x": {"type": "string"}}, "required": [], "additionalProperties": False},
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_form(short: Any, schema: dict[str, Any]) -> None:
     expanded = expand({"f": short})
     assert expanded["properties"]["f"] == schema
