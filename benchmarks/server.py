@@ -1,7 +1,7 @@
 """The loopback server of the benchmarks, started in a process of its own and on its own core if there are two.
 
-server.c is compiled if there is a compiler; otherwise this file serves, as a bare asyncio protocol: slower, and it costs
-the client nothing all the same. `server.py DELAY_MS` prints "port N".
+server.c is compiled if there is a compiler; otherwise this file serves, as a bare asyncio protocol: slower, but that
+costs the client nothing. `server.py DELAY_MS` prints "port N".
 """
 
 from __future__ import annotations

@@ -29,10 +29,7 @@ class Tier:
 
 def price_of(model: Model) -> Price | None:
     """The price of a model's tokens, or None if nobody knows. The pipeline file's own price wins."""
-    if model.price is not None:
-        return model.price
-    row = _listed(model)
-    return None if row is None else _price(row)
+    return _known(model)[0] if model.price is None else model.price
 
 
 def highest_price(model: Model) -> Price | None:
@@ -84,18 +81,15 @@ def _snapshot() -> dict[str, Any]:
     return data
 
 
-def _listed(model: Model) -> list[Any] | None:
-    """The row of a model without a price of its own in the pipeline file."""
-    if model.price is not None:
-        return None
-    sold_at = _snapshot()["free"].get(model.provider)
+def _free_row(provider: str, base_url: str) -> list[Any] | None:
+    """The row of what people run themselves; None where the same software is sold as a service, and for all others."""
+    sold_at = _snapshot()["free"].get(provider)
     if sold_at is None:
-        return _row(model.provider, model.model)
-    host = urlsplit(model.base_url or "").hostname or ""
+        return None
+    host = urlsplit(base_url).hostname or ""
     return None if any(host == name or host.endswith("." + name) for name in sold_at) else _FREE
 
 
-@lru_cache(maxsize=1024)
 def _row(provider: str, model: str) -> list[Any] | None:
     """The row [input, output, cached_input, tiers] of a model: by its exact id, without its date, by its beginning.
 
@@ -122,8 +116,20 @@ def _dated(exact: dict[str, list[Any]], id: str) -> list[Any] | None:
 
 
 def _tiers(model: Model) -> tuple[Tier, ...]:
-    row = _listed(model)
-    return () if row is None else tuple(Tier(int(above), _price(prices)) for above, *prices in row[3])
+    return () if model.price is not None else _known(model)[1]
+
+
+def _known(model: Model) -> tuple[Price | None, tuple[Tier, ...]]:
+    return _listed(model.provider, model.model, model.base_url or "")
+
+
+@lru_cache(maxsize=1024)
+def _listed(provider: str, id: str, base_url: str) -> tuple[Price | None, tuple[Tier, ...]]:
+    """What the snapshot knows: the price, and those of longer inputs."""
+    row = _free_row(provider, base_url) or _row(provider, id)
+    if row is None:
+        return None, ()
+    return _price(row), tuple(Tier(int(above), _price(prices)) for above, *prices in row[3])
 
 
 def _price(row: list[Any]) -> Price:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from decimal import Decimal
 
 from llmpipe.client.budget import Amount, BudgetKeeper
@@ -80,7 +79,7 @@ def _most_input(request: LLMRequest) -> int:
 
 
 def _priced(call: Call, response: LLMResponse) -> LLMResponse:
-    return replace(response, cost_usd=cost_of(call.model, response.usage))
+    return response.having(cost_usd=cost_of(call.model, response.usage))
 
 
 def _used_by_failure(call: Call, bound: Amount, err: CallFailed) -> Amount:
