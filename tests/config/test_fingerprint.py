@@ -16,7 +16,7 @@ vars: {team: Ops, other: x}
 datasets: {rows: {path: data/rows.csv, key: id}}
 models: {m: {provider: openai, model: g, params: {max_output_tokens: 99}}, n: {provider: echo, model: demo}}
 defaults: {model: m, retry: {max_retries: 2}}
-budget: {usd: 1}
+budget: {tokens: 1M}
 steps:
   - id: label
     foreach: datasets.rows
@@ -38,7 +38,7 @@ def printed(folder: Path, text: str = TEXT, files: dict[str, str] | None = None)
 
 SAME = [
     ("max_retries: 2", "max_retries: 3"),
-    ("usd: 1", "usd: 2"),
+    ("tokens: 1M", "tokens: 2M"),
     ("    foreach: datasets.rows\n", "    foreach: datasets.rows\n    timeout: {total: 1m}\n    cache: off\n"),
     ("    foreach: datasets.rows\n", "    foreach: datasets.rows\n    on_error: fail\n    min_success: 1%\n"),
     ("    foreach: datasets.rows\n", "    foreach: datasets.rows\n    max_reasks: 7\n    max_prompt: 5k\n"),

@@ -222,9 +222,16 @@ CASES: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "a budget that cannot be kept": (
-        HEAD + "  «n»: {provider: openai, model: g}\nbudget: {usd: 1}\nsteps:\n  - {id: a, model: n, prompt: x}\n",
+        HEAD + "  «n»: {provider: openai, model: g}\nbudget: {tokens: 1k}\nsteps:\n  - {id: a, model: n, prompt: x}\n",
         "C229",
         "add params: {max_output_tokens: 2000}",
+    ),
+    "a budget without a price": (
+        HEAD
+        + "  «n»: {provider: openai, model: unheard-of, params: {max_output_tokens: 9}}\nbudget: {usd: 1}\n"
+        + "steps:\n  - {id: a, model: n, prompt: x}\n",
+        "C229",
+        "add price: {input: 0.25, output: 2}",
     ),
     # secrets
     "a key in a prompt": (HEAD + "steps:\n  - {id: a, prompt: 'use «sk-proj-Ab3dEf6hIj9kLm2nOp5q» now'}\n", "P455", ""),

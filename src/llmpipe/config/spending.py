@@ -1,4 +1,4 @@
-"""A budget can only be kept if every model's answer has a bound: told at load, not at the first call."""
+"""A budget can only be kept if every model's answer has a bound and a price: told at load, not at the first call."""
 
 from __future__ import annotations
 
@@ -8,32 +8,45 @@ from llmpipe.config.fields import Fields
 from llmpipe.config.pipeline import Step
 from llmpipe.config.problems import Problems
 from llmpipe.policy import Budget
-from llmpipe.types import Model
+from llmpipe.types import Model, Price
 
 
 def check_budget(
     budget: Budget, pipeline: Fields, steps: Mapping[str, Step], models: Mapping[str, Model], problems: Problems
 ) -> None:
-    """A budget in dollars or tokens needs `max_output_tokens` for every model that may be asked."""
-    from llmpipe.providers.rows import PROVIDERS
-
+    """A budget in dollars or tokens needs a limit for the answers of each model, one in dollars its price."""
     if budget.usd is None and budget.tokens is None:
         return
     section = pipeline.get("models")
     for step in steps.values():
         for name in _asked(step, models):
             model = models.get(name)
-            if model is None or PROVIDERS[model.provider].wire == "echo":
+            if model is None or section is None:
                 continue
-            if (
-                "max_output_tokens" not in model.params
-                and "max_output_tokens" not in step.params
-                and section is not None
-            ):
+            place = section.key_place(name)
+            bounded = "max_output_tokens" in model.params or "max_output_tokens" in step.params
+            if not bounded and not _costs_nothing(model):
                 what = "usd" if budget.usd is not None else "tokens"
                 message = f"model '{name}' has no limit for its answers, so `budget: {what}` cannot be kept"
-                hint = "add params: {max_output_tokens: 2000}"
-                problems.add("C229", message, section.key_place(name), hint=hint)
+                problems.add("C229", message, place, hint="add params: {max_output_tokens: 2000}")
+            if budget.usd is not None and _price(model) is None:
+                message = f"the price of model '{name}' ({model.label}) is not known, so `budget: usd` cannot be kept"
+                problems.add(
+                    "C229", message, place, hint="add price: {input: 0.25, output: 2}", note="USD per million tokens"
+                )
+
+
+def _costs_nothing(model: Model) -> bool:
+    """Whether it is the embedded provider, whose answers have a bound of their own."""
+    from llmpipe.providers.rows import PROVIDERS
+
+    return PROVIDERS[model.provider].wire == "echo"
+
+
+def _price(model: Model) -> Price | None:
+    from llmpipe.client.prices import price_of
+
+    return price_of(model)
 
 
 def _asked(step: Step, models: Mapping[str, Model]) -> list[str]:
