@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ def test_the_demo_ends_well_and_says_that_something_failed(demo: Done) -> None:
     assert demo.code == 0, demo.err
     assert demo.report["status"] == "partial"
     assert demo.report["no_model_called"] is True
+
+
+def test_the_readme_shows_the_demo_as_it_is(demo: Done) -> None:
+    shown = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for step in demo.report["steps"]:
+        counts = r"\s+".join(str(step[name]) for name in ("id", "items", "succeeded", "failed", "skipped"))
+        assert re.search(rf"^{counts}\s", shown, re.M), counts
 
 
 def test_every_item_of_the_demo_is_accounted_for(demo: Done) -> None:
