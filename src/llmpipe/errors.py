@@ -49,7 +49,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from llmpipe.types import Attempt, Usage
+    from llmpipe.types import Attempt, LLMRequest, Usage
 
 Billed = Literal["no", "maybe", "yes"]
 
@@ -233,6 +233,7 @@ class CallFailed(LlmpipeError, RuntimeError):
         self.details = details
         self.attempts: tuple[Attempt, ...] = ()  # filled by the client before the error leaves it
         self.request_id: str | None = None
+        self.asked: LLMRequest | None = None  # the request, filled by a run
         self.sent = True  # False: stopped before anything was sent (closed gate, open breaker, budget, offline)
 
     @property

@@ -37,7 +37,7 @@ def first_call(
 def aimed(call: Call, model: Model, target: Target) -> Call:
     """The same question to another model: a call of its own that goes on counting the attempts of `call`."""
     twin = first_call(call.asked, model, target, request_id=call.request_id, policy=call.policy, journal=call.journal)
-    twin.attempts = call.attempts
+    twin.attempts, twin.order = call.attempts, call.order
     return twin
 
 
@@ -46,7 +46,7 @@ def asking(call: Call, asked: LLMRequest) -> Call:
     twin = first_call(
         asked, call.model, call.target, request_id=call.request_id, policy=call.policy, journal=call.journal
     )
-    twin.attempts = call.attempts
+    twin.attempts, twin.order = call.attempts, call.order
     return twin
 
 

@@ -71,6 +71,7 @@ class Call:
     attempts: list[Attempt] = field(default_factory=list)
     journal: Journal | None = None
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
+    order: int = 0  # of the calls that wait at a gate the one of the lowest order goes first
     answerer: Target | None = None  # who answered, where that is a fallback and not `target`
 
     @property

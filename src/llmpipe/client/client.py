@@ -109,12 +109,14 @@ class LLMClient:
         policy: CallPolicy | None = None,
         output: OutputSpec | None = None,
         journal: Journal | None = None,
+        order: int = 0,
     ) -> LLMResponse:
         """The answer to `req`, through every layer.
 
         `timeout_s` bounds each attempt in seconds (its connection is closed), `max_retries` counts the attempts after
         the first; both win over `policy`. `output` says how an answer is validated and asked for again; a request with
         a `schema` and no `output` is validated against that and asked for again once. `force_error` makes `echo` fail.
+        Of the calls that wait at a gate the one of the lowest `order` goes first.
 
         Raises CallFailed (a RuntimeError, with `attempts` and `request_id`), and before anything is sent: KeyMissing,
         ConfigError for a schema that is none, ValueError for a senseless bound.
@@ -131,6 +133,7 @@ class LLMClient:
             policy=policy,
             journal=journal,
         )
+        call.order = order
         if call.request.force_error:
             self._require_echo(target)
         if output is None and call.request.schema is not None:

@@ -1,4 +1,4 @@
-"""The gates: one per (origin, key variable, model id), where calls wait in order of arrival until they may pass.
+"""The gates: one per (origin, key variable, model id), where calls wait for their turn until they may pass.
 
 Every decision is made in gate_state.py; here is what waits for it: a queue, futures, one timer.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import heapq
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -41,9 +41,13 @@ class GateStats:
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
+    turn: tuple[int, int]  # the order of the call, then of its arrival
     place: asyncio.Future[Ticket]
     tokens: int
     max_hold: float | None
+
+    def __lt__(self, other: _Waiter) -> bool:
+        return self.turn < other.turn
 
 
 class Gate:
@@ -54,7 +58,8 @@ class Gate:
         self.state = state
         self._clock = clock
         self._tell = tell
-        self._queue: deque[_Waiter] = deque()
+        self._queue: list[_Waiter] = []  # a heap
+        self._arrivals = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -62,8 +67,11 @@ class Gate:
         """True if `enter` should be told how many tokens a call is expected to take."""
         return self.state.tokens is not None
 
-    async def enter(self, tokens: int = 0, *, max_hold: float | None = None, patient: bool = True) -> Ticket:
-        """Wait for a place, first come, first served; cancelling gives it back.
+    async def enter(
+        self, tokens: int = 0, *, max_hold: float | None = None, patient: bool = True, order: int = 0
+    ) -> Ticket:
+        """Wait for a place; cancelling gives it back. The lowest `order` goes first, among equals whoever came first:
+        a run gives each call the number of its row, so that rows begun are ended before more are begun.
 
         `max_hold`: the longest wait in seconds that a server may ask for, None = any. `patient` False: do not wait for
         a breaker to close (another model can be asked). Raises RetryAfterTooLong, ProviderDown, or the account error
@@ -73,8 +81,9 @@ class Gate:
         self._refuse(now, max_hold, patient)
         if not self._queue and self.state.wait(now) == 0:
             return self.state.admit(now, tokens)
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), tokens, max_hold)
-        self._queue.append(waiter)
+        self._arrivals += 1
+        waiter = _Waiter((order, self._arrivals), asyncio.get_running_loop().create_future(), tokens, max_hold)
+        heapq.heappush(self._queue, waiter)
         self._pump()
         try:
             return await waiter.place
@@ -155,14 +164,14 @@ class Gate:
         while self._queue:
             waiter = self._queue[0]
             if waiter.place.done():
-                self._queue.popleft()
+                heapq.heappop(self._queue)
                 continue
             now = self._clock()
             wait = self.state.wait(now)
             if wait > 0:
                 self._wake_in(wait)
                 return
-            self._queue.popleft()
+            heapq.heappop(self._queue)
             waiter.place.set_result(self.state.admit(now, waiter.tokens))
 
     def _wake_in(self, seconds: float) -> None:

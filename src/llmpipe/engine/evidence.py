@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,10 @@ def file_stem(key: str) -> str:
     return f"{slug}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
+def _request(asked: LLMRequest) -> dict[str, Any]:
+    return {"model": asked.model, "messages": [asdict(turn) for turn in asked.turns()]}
+
+
 class Evidence:
     """Writes and removes the failure files of one step."""
 
@@ -39,11 +43,6 @@ class Evidence:
         """Where the failure of this item is kept."""
         return self._folder / f"{file_stem(item.key or self._step.id)}.json"
 
-    def with_request(self, details: Any, request: LLMRequest) -> dict[str, Any]:
-        """The details of an error together with the request that was made."""
-        turns = [asdict(turn) for turn in request.turns()]
-        return {"request": {"model": request.model, "messages": turns}, "details": details}
-
     async def write(self, item: Item, err: ItemError | CallFailed, code: str) -> str:
         """Write the failure's file off the event loop; returns its path relative to the run's folder."""
         path = self.path(item)
@@ -53,22 +52,24 @@ class Evidence:
         return str(path.relative_to(self._run.folder))
 
     def _payload(self, item: Item, err: ItemError | CallFailed, code: str) -> dict[str, Any]:
-        details = err.details if isinstance(err, CallFailed) else None
-        asked: Mapping[str, Any] = details if isinstance(details, dict) else {}
         run = self._run
-        retry = f"llmpipe run {run.pipeline.path.name} --retry-failed {run.folder.name}"
+        asked = err.asked if isinstance(err, CallFailed) else None
+        file = run.pipeline.path.relative_to(run.pipeline.root)
+        retry = f"llmpipe run {file} --retry-failed {run.folder.name}"
         return {
             "pipeline": run.pipeline.name,
             "run": run.folder.name,
             "step": self._step.id,
             "key": item.key,
             "code": code,
-            "advice": err.advice,
             "item": run.expand(item),
-            "request": asked.get("request"),
-            "details": asked.get("details"),
-            "reproduce": f"{retry} --key {item.key}" if item.key else retry,
+            "request": None if asked is None else _request(asked),
+            "reproduce": f"{retry} --key {shlex.quote(item.key)}" if self._is_row(item) else retry,
         }
+
+    def _is_row(self, item: Item) -> bool:
+        """True if --key can name the item."""
+        return self._run.pipeline.scopes[item.scope].kind == "dataset"
 
     def forget(self, item: Item) -> None:
         """Remove the file of a failure that a later success replaced."""

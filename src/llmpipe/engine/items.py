@@ -77,6 +77,11 @@ class Item:
         self.children: dict[str, list[Item]] = {}
         self.known: Mapping[str, Cell] | None = None  # results from the ledger, read once when first asked for
 
+    @property
+    def order(self) -> int:
+        """The number of the row that the item is or lies in: rows begun are ended before more are begun."""
+        return int(self.ord[:8] or "0", 16)
+
     def enclosing(self) -> Iterator[Item]:
         """This item and those around it, innermost first."""
         item: Item | None = self

@@ -30,7 +30,6 @@ from llmpipe.errors import (
 from llmpipe.policy import CachePolicy, CallPolicy
 from llmpipe.types import LLMRequest, LLMResponse, Message
 
-
 _STOPPERS = (AccountError, BudgetExceeded, RetryAfterTooLong, Stopping)  # unsent: the same holds for every further item
 
 
@@ -166,9 +165,9 @@ class StepRunner:
         assert task is not None
         run.at_work[task] = journal
         try:
-            response = await run.client.acall(request, policy=policy, output=spec, journal=journal)
+            response = await run.client.acall(request, policy=policy, output=spec, journal=journal, order=item.order)
         except CallFailed as err:
-            err.details = self._evidence.with_request(err.details, request)
+            err.asked = request
             raise
         finally:
             run.at_work.pop(task, None)

@@ -126,7 +126,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
         error=error,
         output=json.loads(output) if output else None,
         attempts=attempts,
-        replies=tuple(a.reply for a in attempts if a.reply is not None),
+        replies=tuple(a.reply for a in attempts if a.reply is not None) or _tried(path),
         usage=total,
         cost_usd=sum((Decimal(str(a.cost_usd)) for a in attempts if a.cost_usd is not None), Decimal(0)),
         cached=bool(cached),
@@ -162,6 +162,15 @@ def _messages(failure: Path | None) -> tuple[dict[str, str], ...]:
         return ()
     request = json.loads(failure.read_text(encoding="utf-8")).get("payload", {}).get("request") or {}
     return tuple(request.get("messages", ()))
+
+
+def _tried(failure: Path | None) -> tuple[str, ...]:
+    """The replies of every try as the failure file has them, cached ones too."""
+    if failure is None or not failure.exists():
+        return ()
+    details = json.loads(failure.read_text(encoding="utf-8")).get("details")
+    tries = details.get("tries", ()) if isinstance(details, dict) else ()
+    return tuple(one["reply"] for one in tries if isinstance(one, dict) and isinstance(one.get("reply"), str))
 
 
 def _kept(ledger: LedgerReader, step: int, item: int) -> tuple[dict[str, str], ...]:

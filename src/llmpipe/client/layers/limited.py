@@ -23,7 +23,7 @@ def limited(inner: Handler, deps: Deps) -> Handler:
         retry = call.policy.retry
         max_hold = retry.retry_after_max if retry.retry_after_over == "fail" else None
         tokens = _expected_tokens(call) if gate.counts_tokens else 0
-        ticket = await gate.enter(tokens, max_hold=max_hold, patient=not _has_another(call))
+        ticket = await gate.enter(tokens, max_hold=max_hold, patient=not _has_another(call), order=call.order)
         call.deadline.start(deps.clock())
         outcome = Outcome()
         try:
