@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from llmpipe.engine.results import RunReport
@@ -296,3 +297,30 @@ steps:
 """
     report = project.run(text, allow_python=True)
     assert project.outputs(report, "two")[0]["loud"] == "A"
+
+
+def test_published_columns_may_name_other_steps_lists_below_and_whole_lists(project: Project) -> None:
+    project.rows("d.jsonl", [{"id": "a", "parts": ["=x", "y"]}, {"id": "b", "parts": []}])
+    report = project.run(
+        """\
+version: 1
+vars: {three: [1, 2, 3]}
+datasets: {d: {path: d.jsonl, key: id}}
+steps:
+  - {id: intro, render: "hi"}
+  - {id: each, foreach: vars.three, render: "{{ item }}"}
+  - {id: one, foreach: datasets.d, if: item.id == "a", render: "{{ item.id }}1"}
+  - {id: piece, foreach: {split: datasets.d, text: item.id, by: characters, size: 10}, render: "{{ item.text }}"}
+  - {id: two, foreach: datasets.d, render: "{{ item.parts | first | default('-') }}"}
+outputs:
+  - from: steps.two
+    path: output/two.csv
+    columns: {id: item.id, out: output, one: steps.one is defined, pieces: steps.piece | length, all: steps.each | length, i: steps.intro}
+  - {from: steps.piece, path: output/piece.jsonl, columns: {key: key, text: output, id: parent.id, two: steps.two}}
+"""
+    )
+    assert report.exit_code == 0, report.reason
+    published = (project.root / "output" / "two.csv").read_text()
+    assert published == "id,out,one,pieces,all,i\na,'=x,true,1,3,hi\nb,'-,false,1,3,hi\n"
+    lines = [json.loads(line) for line in (project.root / "output" / "piece.jsonl").read_text().splitlines()]
+    assert lines[0] == {"key": "a/0", "text": "a", "id": "a", "two": "=x"}

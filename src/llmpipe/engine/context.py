@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Scope, Step, StepRef
-from llmpipe.engine.entries import ItemEntries, StepEntries
+from llmpipe.engine.entries import ListEntries, StepEntries, item_entries
 from llmpipe.engine.items import UNSENT, Cell, Item, canonical, digest_of
 
 Expand = Callable[[Item], Any]
@@ -94,7 +94,7 @@ class Sight:
             return None
         raise Blocked(Cell("skipped", reason=_because(step, cell)))
 
-    def _below(self, step: str, item: Item) -> ItemEntries:
+    def _below(self, step: str, item: Item) -> ListEntries:
         found = list(item.below(self._home[step], self._down[step]))
         cells = [child.cells.get(step, UNSENT) for child in found]
         if any(cell.status == "unsent" for cell in cells):
@@ -102,7 +102,7 @@ class Sight:
         source = self._source_fault(step, item)
         if source is not None and not self._step.allow_skipped:
             raise Blocked(source)
-        entries = ItemEntries(step, found)
+        entries = item_entries(step, found)
         contract = self._pipeline.step(step).min_success
         if contract.count is None and not contract.met(len(entries), entries.failed) and not self._step.allow_skipped:
             reason = f"{entries.failed} of {len(entries) + entries.failed} items of {step} failed"

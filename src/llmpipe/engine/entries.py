@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from llmpipe.config.templates import Entries
 from llmpipe.engine.items import Item
-from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_read import LedgerReader
 
 _WHOLE = (
     "SELECT items.key, items.data, results.output FROM items JOIN results ON results.item = items.id"
@@ -39,14 +39,11 @@ class _Counted(Entries):
         return self._skipped
 
 
-class ItemEntries(_Counted):
-    """The results of a step below one item."""
+class ListEntries(_Counted):
+    """Entries in memory: the few below one item."""
 
-    def __init__(self, step: str, items: Sequence[Item]) -> None:
-        cells = [(item, item.cells[step]) for item in items if step in item.cells]
-        self._entries = [entry(i.key, i.data, c.output) for i, c in cells if c.status == "succeeded"]
-        self._failed = sum(c.status == "failed" for _, c in cells)
-        self._skipped = sum(c.status == "skipped" for _, c in cells)
+    def __init__(self, entries: Sequence[dict[str, Any]], *, failed: int, skipped: int) -> None:
+        self._entries, self._failed, self._skipped = entries, failed, skipped
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -59,10 +56,20 @@ class ItemEntries(_Counted):
         return self._entries[index]
 
 
+def item_entries(step: str, items: Sequence[Item]) -> ListEntries:
+    """The results of a step for these items."""
+    cells = [(item, item.cells[step]) for item in items if step in item.cells]
+    return ListEntries(
+        [entry(i.key, i.data, c.output) for i, c in cells if c.status == "succeeded"],
+        failed=sum(c.status == "failed" for _, c in cells),
+        skipped=sum(c.status == "skipped" for _, c in cells),
+    )
+
+
 class StepEntries(_Counted):
     """All results of a step, in input order, read from the ledger in blocks whenever they are walked."""
 
-    def __init__(self, ledger: Ledger, *, scope: int, step: int, expand: Any = None) -> None:
+    def __init__(self, ledger: LedgerReader, *, scope: int, step: int, expand: Any = None) -> None:
         """`scope` and `step` are the ledger's numbers; `expand` makes an item's data of what the ledger holds."""
         self._ledger, self._scope, self._step = ledger, scope, step
         self._expand = expand or (lambda data: data)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Published
+from llmpipe.engine.entries import ListEntries, StepEntries, entry
 from llmpipe.engine.files import replacing
 from llmpipe.engine.items import to_json
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.errors import ItemError
 
 _RESULTS = (
-    "SELECT items.id, items.parent, items.key, items.data, results.output FROM items"
+    "SELECT items.id, items.parent, items.ord, items.key, items.data, results.output FROM items"
     " JOIN results ON results.item = items.id WHERE items.scope = ? AND items.live = 1 AND results.step = ?"
     " AND results.status = 'succeeded' ORDER BY items.ord"
+)
+_BELOW = (
+    "SELECT items.key, items.data, results.status, results.output FROM items"
+    " JOIN results ON results.item = items.id AND results.step = ?"
+    " WHERE items.scope = ? AND items.live = 1 AND items.ord > ? AND items.ord < ? ORDER BY items.ord"
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -34,7 +41,7 @@ def export_steps(ledger: LedgerReader, folder: Path, steps: Mapping[str, tuple[i
             for block in ledger.scan(_RESULTS, (scope, step)):
                 file.writelines(
                     f'{{"key": {json.dumps(key, ensure_ascii=False)}, "output": {output}}}\n'
-                    for _, _, key, _, output in block
+                    for _, _, _, key, _, output in block
                 )
                 count += len(block)
         lines[id] = count
@@ -47,7 +54,8 @@ class Publisher:
     def __init__(self, pipeline: Pipeline, ledger: LedgerReader) -> None:
         self._pipeline, self._ledger = pipeline, ledger
         self._steps = {name: (id, scope) for id, name, scope in ledger.rows("SELECT id, name, scope FROM steps")}
-        self._names = {number: name for name, (number, _) in self._steps.items()}
+        self._home = {step.id: step.scope for step in pipeline.steps}
+        self._wholes: dict[str, StepEntries] = {}
 
     def publish(self) -> tuple[Path, ...]:
         """Write all outputs, each whole or not at all. Raises OSError, and ItemError if a column cannot be made."""
@@ -67,40 +75,85 @@ class Publisher:
         elif published.format == "json":
             _write_array(rows, file)
         else:
-            texts = (row["output"] if len(row) == 2 else " ".join(map(str, row.values())) for row in rows)
+            texts = (row["output"] if not published.columns else " ".join(map(str, row.values())) for row in rows)
             file.writelines((text if isinstance(text, str) else to_json(text)) + "\n" for text in texts)
 
     def _rows(self, published: Published) -> Iterator[dict[str, Any]]:
         step, scope = self._steps[published.step]
+        read = {r.path[1] for column in published.columns.values() for r in column.reads if r.path[:1] == ("steps",)}
         for block in self._ledger.scan(_RESULTS, (scope, step)):
-            for id, parent, key, data, output in block:
-                names = self._row_names(id, parent, key, json.loads(data), json.loads(output))
+            for row in block:
+                item = _Row(*row[:4], json.loads(row[4]))
                 if not published.columns:
-                    yield {"key": key, "output": names["output"]}
+                    yield {"key": item.key, "output": json.loads(row[5])}
                     continue
-                yield {name: _evaluated(column, names, name, key) for name, column in published.columns.items()}
+                names = {**self._names(item), "output": json.loads(row[5])}
+                names["steps"] = self._other_steps(published.step, item, sorted(read))
+                yield {name: _evaluated(column, names, name, item.key) for name, column in published.columns.items()}
 
-    def _row_names(self, id: int, parent: int | None, key: str, data: Any, output: Any) -> dict[str, Any]:
-        """What a column's expression may name: the item, what encloses it, and what each step made of them."""
-        names = {"item": data, "key": key, "output": output, "vars": dict(self._pipeline.vars)}
-        steps = self._root_outputs() | self._outputs_of(id)
-        if parent is not None:
-            names["parent"] = json.loads(self._ledger.value("SELECT data FROM items WHERE id = ?", (parent,)))
-        while parent is not None:
-            steps = self._outputs_of(parent) | steps
-            parent = self._ledger.value("SELECT parent FROM items WHERE id = ?", (parent,))
-        names["steps"] = steps
+    def _names(self, item: _Row) -> dict[str, Any]:
+        names = {"item": item.data, "key": item.key, "vars": dict(self._pipeline.vars)}
+        if item.parent is not None:
+            names["parent"] = json.loads(self._ledger.value("SELECT data FROM items WHERE id = ?", (item.parent,)))
         return names
 
-    def _outputs_of(self, item: int) -> dict[str, Any]:
-        sql = "SELECT step, output FROM results WHERE item = ? AND step = ? AND status = 'succeeded'"
-        found = (row for number in self._names for row in self._ledger.rows(sql, (item, number)))
-        return {self._names[step]: json.loads(output) for step, output in found}
+    def _other_steps(self, step: str, item: _Row, names: Sequence[str]) -> dict[str, Any]:
+        """What the columns may say of other steps: an output, the list below the item, or the whole list.
 
-    def _root_outputs(self) -> dict[str, Any]:
-        if not any(step.scope == ROOT_SCOPE for step in self._pipeline.steps):
-            return {}
-        return self._outputs_of(1)
+        A step that has no result for the item is left out, so that `is defined` tells.
+        """
+        chain = _enclosing(self._pipeline, self._home[step])
+        found: dict[str, Any] = {}
+        for name in names:
+            home = self._home[name]
+            if home in chain:
+                output = self._output(name, item, chain.index(home), home)
+                if output is not None:
+                    found[name] = json.loads(output)
+            elif self._home[step] in _enclosing(self._pipeline, home) and self._home[step] != ROOT_SCOPE:
+                found[name] = self._below(name, item)
+            else:
+                found[name] = self._whole(name)
+        return found
+
+    def _output(self, name: str, item: _Row, up: int, home: str) -> str | None:
+        id: int | None = item.id
+        for _ in range(up if home != ROOT_SCOPE else 0):
+            id = self._ledger.value("SELECT parent FROM items WHERE id = ?", (id,))
+        sql = "SELECT output FROM results WHERE item = ? AND step = ? AND status = 'succeeded'"
+        return self._ledger.value(sql, (1 if home == ROOT_SCOPE else id, self._steps[name][0]))  # type: ignore[no-any-return]
+
+    def _below(self, name: str, item: _Row) -> ListEntries:
+        step, scope = self._steps[name]
+        rows = self._ledger.rows(_BELOW, (step, scope, f"{item.ord}.", f"{item.ord}/"))
+        entries = [entry(key, json.loads(data), json.loads(output)) for key, data, status, output in rows if output]
+        states = [status for _, _, status, _ in rows]
+        return ListEntries(entries, failed=states.count("failed"), skipped=states.count("skipped"))
+
+    def _whole(self, name: str) -> StepEntries:
+        if name not in self._wholes:
+            step, scope = self._steps[name]
+            self._wholes[name] = StepEntries(self._ledger, scope=scope, step=step)
+        return self._wholes[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """An item as the ledger has it."""
+
+    id: int
+    parent: int | None
+    ord: str
+    key: str
+    data: Any
+
+
+def _enclosing(pipeline: Pipeline, scope: str) -> list[str]:
+    """The scope and those around it, innermost first."""
+    found = [scope]
+    while (parent := pipeline.scopes[found[-1]].parent) is not None:
+        found.append(parent)
+    return found
 
 
 def _evaluated(column: Any, names: Mapping[str, Any], name: str, key: str) -> Any:
