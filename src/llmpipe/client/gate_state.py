@@ -1,9 +1,9 @@
 """Every decision of a gate: who may pass now, and what the end of a call changes. Pure: time comes in, nothing waits.
 
-    unproven  one call at a time until the first answer, so that a wrong key fails once and not a thousand times
-    held      after a 429 nobody passes until the server's hint, or a wait that doubles, is over
-    ramping   after a hold one call, one more per answer, until the limit is reached again
-    closed    by an account error, for good
+unproven  one call at a time until the first answer, so that a wrong key fails once and not a thousand times
+held      after a 429 nobody passes until the server's hint, or a wait that doubles, is over
+ramping   after a hold one call, one more per answer, until the limit is reached again
+closed    by an account error, for good
 """
 
 from __future__ import annotations

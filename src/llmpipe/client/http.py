@@ -12,11 +12,10 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from llmpipe.client.proxies import Proxies, is_loopback
+from llmpipe.client.proxies import Proxies, checked_host
 from llmpipe.client.transport_faults import fault_of
-from llmpipe.errors import BadReply, CallFailed, CallTimeout, InternalError, KeyRefused, PlainHttpRefused, ReplyTooLarge
+from llmpipe.errors import BadReply, CallFailed, CallTimeout, InternalError, KeyRefused, ReplyTooLarge
 from llmpipe.policy import Timeout
 from llmpipe.types import HttpCall, HttpReply
 
@@ -66,7 +65,7 @@ class Transport:
         self, call: HttpCall, *, secret: str | None = None, timeout: Timeout = Timeout(), allow_http: bool = False
     ) -> Exchange:
         """An exchange that is read as it comes; `async with` starts it and closes it. Raises as `send` does."""
-        host = _checked_host(call.url, allow_http)
+        host = checked_host(call.url, allow_http)
         request = _request(call, secret, timeout)
         return Exchange(self._pool(call.url), request, host, timeout, self._max_reply_bytes)
 
@@ -207,17 +206,6 @@ class Exchange:
 
 def _later(seconds: float | None) -> float | None:
     return None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-
-@lru_cache(maxsize=256)
-def _checked_host(url: str, allow_http: bool) -> str:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "http" and not allow_http and not is_loopback(host):
-        error = PlainHttpRefused(f"{host}: plain http would show the key and the prompts to everybody on the way")
-        error.sent = False
-        raise error
-    return host if parts.port is None else f"{host}:{parts.port}"
 
 
 def _request(call: HttpCall, secret: str | None, timeout: Timeout) -> httpx.Request:

@@ -1,13 +1,14 @@
-"""Through which proxy a host is reached: a pure decision on the settings that curl reads too."""
+"""How a host may be reached: whether without encryption, and through which proxy; pure decisions on settings."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from llmpipe.errors import ConfigError, Place, Problem
+from llmpipe.errors import ConfigError, Place, PlainHttpRefused, Problem
 
 _VARIABLES = {"https": "HTTPS_PROXY", "http": "HTTP_PROXY", "all": "ALL_PROXY", "no": "NO_PROXY"}
 
@@ -21,6 +22,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+@lru_cache(maxsize=256)
+def checked_host(url: str, allow_http: bool) -> str:
+    """`host` or `host:port` of `url`. Raises PlainHttpRefused for http to another machine, unless that is allowed."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
+        error = PlainHttpRefused(f"{host}: plain http would show the key and the prompts to everybody on the way")
+        error.sent = False
+        raise error
+    return host if parts.port is None else f"{host}:{parts.port}"
 
 
 @dataclass(frozen=True, slots=True)
