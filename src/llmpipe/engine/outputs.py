@@ -83,7 +83,7 @@ class Publisher:
         read = {r.path[1] for column in published.columns.values() for r in column.reads if r.path[:1] == ("steps",)}
         for block in self._ledger.scan(_RESULTS, (scope, step)):
             for row in block:
-                item = _Row(*row[:4], json.loads(row[4]))
+                item = _Row(row[0], row[1], row[2], row[3], json.loads(row[4]))
                 if not published.columns:
                     yield {"key": item.key, "output": json.loads(row[5])}
                     continue
