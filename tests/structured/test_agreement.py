@@ -48,6 +48,7 @@ def test_accepts_and_rejects_what_jsonschema_does(dialect: str, data: st.DataObj
             continue
         violations = schema.violations(value)
         assert (not violations) == expected, (document, value, violations)
+        assert schema.accepts(value) == expected
         if fast is not None:
             assert fast(value) == expected, (document, value)
         event(f"valid: {expected}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -300,6 +302,20 @@ def test_what_was_dropped_is_listed_by_path() -> None:
         "$.l: uniqueItems",
         "$.l[]: maxLength",
     )
+
+
+@pytest.mark.parametrize("word", ["anyOf", "oneOf", "allOf"])
+def test_references_that_double_at_every_level_are_reduced_and_led_back_in_time(word: str) -> None:
+    definitions: dict[str, Any] = {f"d{i}": {word: [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(24)}
+    schema = {"$ref": "#/$defs/d0", "$defs": {**definitions, "d24": one({"type": "string"}, required=False)}}
+    started = time.process_time()
+    reduced = reduce_for(schema, "openai")
+    assert reduced.restore({"x": 3}) == {"x": 3}
+    if word == "anyOf":
+        assert reduced.restore({"value": {"x": None}}) == {}
+    with contextlib.suppress(NoExample):
+        example_instance(schema, 1)
+    assert time.process_time() - started < 10
 
 
 def test_the_users_document_is_not_changed() -> None:

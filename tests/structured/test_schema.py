@@ -180,6 +180,12 @@ def test_equal_documents_are_equal_schemas_whatever_the_order() -> None:
     assert one.digest == two.digest != compile_schema({"type": "string"}).digest
 
 
+@pytest.mark.parametrize("document", [[], "x", None, True])
+def test_what_is_no_mapping_is_no_schema(document: Any) -> None:
+    with pytest.raises(SchemaUnusable, match="a schema is a mapping"):
+        compile_schema(document)
+
+
 def test_unusable_schemas_raise_every_problem() -> None:
     with pytest.raises(SchemaUnusable) as caught:
         compile_schema({"type": "strng", "requird": [], "properties": {"a": {"pattern": "("}}})

@@ -23,7 +23,9 @@ from llmpipe.structured.schema import OutputSchema, compile_schema
 
 _TRIES = 60
 _DEEP = 6  # from here on only what has to be there is made
-_TOO_DEEP = 40
+_TOO_DEEP = 100
+_MAX_STEPS = 50_000
+_MAX_PARTS = 200  # of an allOf whose references multiply
 _COMPOSED = ("allOf", "anyOf", "oneOf", "$ref", "if")
 
 
@@ -43,9 +45,15 @@ def example_instance(schema: Mapping[str, Any], seed: int | str) -> Any:
             value = _Maker(ready.document, rng, loose=attempt > _TRIES // 2).make(ready.document, 0)
         except (NotMade, RecursionError):
             continue
+        except _TooInvolved:
+            break
         if ready.accepts(value):
             return value
     raise NoExample("no example that fits the schema could be made: it rules everything out, or is too involved")
+
+
+class _TooInvolved(Exception):
+    """Alternatives multiply beyond reason; another seed would not do better."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -58,10 +66,14 @@ class _Maker:
 
     def __init__(self, document: Mapping[str, Any], rng: random.Random, *, loose: bool) -> None:
         self.document, self.rng = document, rng
+        self.steps = 0
         self.loose = loose  # values of any type where none is named, for schemas that rule out the obvious ones
 
     def make(self, schema: Any, depth: int) -> Any:
         """A value for one schema. Raises NotMade."""
+        self.steps += 1
+        if self.steps > _MAX_STEPS:
+            raise _TooInvolved
         if schema is False or depth > _TOO_DEEP:
             raise NotMade
         if isinstance(schema, Mapping) and [] in (schema.get("enum"), schema.get("type")):
@@ -83,6 +95,8 @@ class _Maker:
             target = target_of(self.document, rest.pop("$ref"))
             return self.make(merged(target, rest) if rest.keys() - {"$defs", "definitions"} else target, depth + 1)
         if "allOf" in rest:
+            if len(rest["allOf"]) > _MAX_PARTS:
+                raise NotMade
             for sub in rest.pop("allOf"):
                 rest = merged(rest, sub)
             return self.make(rest, depth + 1)

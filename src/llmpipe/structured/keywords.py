@@ -97,8 +97,10 @@ ANNOTATIONS = frozenset(
 
 
 def dialect_of(document: Any) -> Dialect | None:
-    """The dialect that `$schema` names, 2020-12 where there is none, None for one that is not supported."""
-    uri = document.get("$schema") if isinstance(document, Mapping) else None
+    """The dialect that `$schema` names, 2020-12 where there is none, None for what is not supported or no schema."""
+    if not isinstance(document, Mapping):
+        return None
+    uri = document.get("$schema")
     if uri is None:
         return "2020-12"
     return DIALECT_URIS.get(uri.removesuffix("#")) if isinstance(uri, str) else None

@@ -44,16 +44,18 @@ def _counts(
     yield "optional properties", optional, limits.optional
     yield "properties with alternative types", unions, limits.unions
     if limits.levels is not None:
-        yield "levels of objects", _levels(schema, schema, frozenset()), limits.levels
+        yield "levels of objects", _levels(schema, schema, {}), limits.levels
 
 
-def _levels(document: Mapping[str, Any], schema: Any, above: frozenset[int]) -> int:
+def _levels(document: Mapping[str, Any], schema: Any, known: dict[int, int]) -> int:
     """How many objects stand in one another; a recursive reference is followed once."""
-    if not isinstance(schema, Mapping) or id(schema) in above:
+    if not isinstance(schema, Mapping):
         return 0
-    above = above | {id(schema)}
-    inner = max((_levels(document, sub, above) for sub in _below(document, schema)), default=0)
-    return inner + ("properties" in schema)
+    if id(schema) not in known:
+        known[id(schema)] = 0  # what a recursive reference finds on its way back
+        inner = max((_levels(document, sub, known) for sub in _below(document, schema)), default=0)
+        known[id(schema)] = inner + ("properties" in schema)
+    return known[id(schema)]
 
 
 def _below(document: Mapping[str, Any], schema: Mapping[str, Any], *, through_optional: bool = True) -> list[Any]:

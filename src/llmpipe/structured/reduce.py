@@ -27,6 +27,7 @@ from llmpipe.structured.recursion import target_of
 from llmpipe.structured.restoring import WRAPPED, Restorer
 
 _READ_WITH_ANOTHER = frozenset(("then", "else", "minContains", "maxContains", "additionalItems"))
+_MAX_PARTS = 200  # of an allOf whose references multiply
 _TELLABLE = frozenset(
     "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern format "
     "minItems maxItems uniqueItems minProperties maxProperties".split()
@@ -121,6 +122,8 @@ class _Reducer:
                 return result
             if parts is None:
                 parts = [{"$ref": result.pop("$ref")}]
+            if len(parts) > _MAX_PARTS:
+                break
             for part in parts:
                 part = self._resolved(part)
                 result = merged(result, part)

@@ -65,8 +65,8 @@ class OutputSchema:
         return self._checks.violations(value)
 
     def accepts(self, value: Any) -> bool:
-        """Whether `value` is valid."""
-        return not self.violations(value)
+        """Whether `value` is valid; quicker than `violations` for one that is not."""
+        return isinstance(_measured(value), Measure) and self._checks.accepts(value)
 
 
 def compile_schema(document: Mapping[str, Any], *, base: Path | None = None, root: Path | None = None) -> OutputSchema:
@@ -118,6 +118,15 @@ class _Checks:
     def may_block(self, longest: int) -> bool:
         """Whether a search in a text of so many characters may have to go to the child process."""
         return any(may_be_long(pattern, longest) for pattern in self.patterns)
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value fits, without saying why not."""
+        if self.fast is None:
+            return not self.violations(value)
+        try:
+            return self.fast(value)
+        except (SearchTooLong, RecursionError):
+            return False
 
     def violations(self, value: Any) -> list[Violation]:
         """What does not fit, with every exception of a validator turned into a violation of its own kind."""
