@@ -190,8 +190,8 @@ class TestBudget:
             return keeper, run(client(priced, budget=keeper, **options), asks(count)), server
 
     def test_calls_stop_before_the_budget_is_broken(self) -> None:
-        keeper, results, server = self.spend(["ok"], Budget(usd=Decimal("0.30")))
-        assert keeper.spent_usd <= Decimal("0.30")
+        keeper, results, server = self.spend(["ok"], Budget(usd=Decimal("0.15")))
+        assert keeper.spent_usd <= Decimal("0.15")
         answers = [r for r in results if isinstance(r, LLMResponse)]
         assert len(answers) == len(server.requests)
         assert keeper.spent_usd == len(answers) * Decimal("0.006")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from llmpipe.config.pipeline import Scope
@@ -20,12 +21,24 @@ _MEMBERS = (
 )
 
 
-@dataclass(slots=True)
 class _Batch:
-    key: Any
-    number: int
-    members: list[int] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
+    """A group that is being filled: the numbers of its members (8 bytes each) and a digest of their contents."""
+
+    __slots__ = ("_sha", "key", "members", "number")
+
+    def __init__(self, key: Any, number: int) -> None:
+        self.key, self.number = key, number
+        self.members = array("q")
+        self._sha = hashlib.sha256()
+
+    def add(self, member: int, row: dict[str, Any]) -> None:
+        """One more member."""
+        self.members.append(member)
+        self._sha.update(digest_of(canonical(row)))
+
+    def digest(self, key: str) -> bytes:
+        """16 bytes that change with the group's key, its members' contents and their order."""
+        return digest_of(key, self._sha.digest())
 
 
 def group_items(run: RunState, scope: Scope) -> Iterator[tuple[str, Any, bytes]]:
@@ -48,15 +61,14 @@ def group_items(run: RunState, scope: Scope) -> Iterator[tuple[str, Any, bytes]]
         if not known or (scope.size is not None and len(known[-1].members) >= scope.size):
             known.append(_Batch(value, len(known)))
             order.append(known[-1])
-        known[-1].members.append(id)
-        known[-1].digests.append(digest_of(canonical(row)))
-    if scope.by is None:
-        order = [_Batch(n, n, b.members, b.digests) for n, b in enumerate(order)]
+        known[-1].add(id, row)
     taken: set[str] = set()
-    for batch in order:
+    for n, batch in enumerate(order):
+        if scope.by is None:
+            batch.key = batch.number = n
         key = _group_key(batch, scope, taken)
-        data = {"key": batch.key, "number": batch.number, "members": batch.members}
-        yield key, data, digest_of(key, *batch.digests)
+        data = {"key": batch.key, "number": batch.number, "members": batch.members.tolist()}
+        yield key, data, batch.digest(key)
 
 
 def _numbered(run: RunState, step: str, entries: StepEntries) -> Iterator[tuple[int, dict[str, Any]]]:

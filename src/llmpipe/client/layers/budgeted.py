@@ -14,7 +14,8 @@ from llmpipe.types import LLMRequest, LLMResponse, Usage
 NOTHING = Amount()
 ONE_CALL = Amount(calls=1)
 PER_TURN = 32  # what a chat template may put around a turn
-OVERHEAD = 1024  # what a provider may add of its own: instructions for structured output, reasoning
+OVERHEAD = 64  # what a provider may add to any request
+SCHEMA_OVERHEAD = 512  # its own instructions for structured output
 
 
 def budgeted(inner: Handler, deps: Deps) -> Handler:
@@ -72,7 +73,7 @@ def _output_limit(call: Call) -> int | None:
 def _most_input(request: LLMRequest) -> int:
     size = OVERHEAD + sum(len(turn.content.encode("utf-8", "replace")) + PER_TURN for turn in request.turns())
     if request.schema is not None:
-        size += 2 * len(json.dumps(dict(request.schema), ensure_ascii=True))  # once natively, once in the prompt
+        size += SCHEMA_OVERHEAD + 2 * len(json.dumps(dict(request.schema), ensure_ascii=True))  # once natively, once in the prompt
     if request.extra:
         size += len(json.dumps(dict(request.extra), ensure_ascii=True, default=str))
     return size
