@@ -173,6 +173,7 @@ class Model:
     headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # e.g. anthropic-version, anthropic-beta
     schema_mode: Literal["native", "json_object", "prompt"] | None = None  # None: as the provider's row says
     allow_http: bool = False  # plain http to a host that is not loopback
+    stream: bool | None = None  # None: streamed where a reply may take minutes (providers.wires.prefers_stream)
 
     @property
     def label(self) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults import replies
+from tests.faults import replies, streams
 
 Plan = Sequence[str] | Callable[[int, bytes], str]
 
@@ -61,6 +61,25 @@ class Exchange:
 
     async def error(self, kind: str, status: int, *headers: str) -> None:
         await self.reply(status, replies.error(self.wire, kind, status, self.key), *headers)
+
+    @property
+    def streamed(self) -> bool:
+        return streams.asked_for(self.seen.path, self.seen.body)
+
+    async def start_stream(self) -> None:
+        head = ["HTTP/1.1 200 OK", f"Content-Type: {streams.kind(self.wire)}", "Transfer-Encoding: chunked"]
+        await self.raw("\r\n".join(head).encode() + b"\r\n\r\n")
+
+    async def event(self, data: bytes) -> None:
+        await self.raw(b"%x\r\n%s\r\n" % (len(data), data))
+
+    async def events(self, *, most: int | None = None) -> None:
+        """A stream's head and its first `most` events; all of them and the end of the body if None."""
+        await self.start_stream()
+        for data in streams.events(self.wire, self.text)[:most]:
+            await self.event(data)
+        if most is None:
+            await self.raw(b"0\r\n\r\n")
 
     def good(self) -> bytes:
         return json.dumps(replies.answer(self.wire, self.text)).encode()
@@ -142,6 +161,9 @@ _body_row("long_header", 200, b"{}", "x-long: " + "a" * 1_000_000)
 
 @fault()
 async def ok(x: Exchange) -> None:
+    if x.streamed:
+        await x.events()
+        return
     await x.reply(200, x.good(), "x-request-id: req_1")
 
 
@@ -263,6 +285,98 @@ async def endless_body(x: Exchange) -> None:
         while not x.reader.at_eof():
             await x.raw(piece)
     x.seen.closed_after = 0.0
+
+
+@fault()
+async def stream_slow(x: Exchange) -> None:
+    """Longer in all than any clock between two pieces, and never silent for long."""
+    await x.start_stream()
+    for data in streams.events(x.wire, x.text):
+        await asyncio.sleep(0.1)
+        await x.event(data)
+    await x.raw(b"0\r\n\r\n")
+
+
+@fault(closes=True)
+async def stream_cut(x: Exchange) -> None:
+    """The connection closes in the midst of a chunked body."""
+    await x.events(most=-1)
+
+
+@fault()
+async def stream_unfinished(x: Exchange) -> None:
+    """The body ends as HTTP wants it, without the terminal event."""
+    await x.events(most=-1)
+    await x.raw(b"0\r\n\r\n")
+
+
+@fault(closes=True)
+async def stream_close_delimited(x: Exchange) -> None:
+    """Cut where only the terminal event could tell: no length, no chunks."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {streams.kind(x.wire)}\r\n\r\n".encode()
+    await x.raw(head + b"".join(streams.events(x.wire, x.text)[:-1]))
+
+
+@fault()
+async def stream_error(x: Exchange) -> None:
+    await x.events(most=-1)
+    await x.event(streams.error(x.wire))
+    await x.raw(b"0\r\n\r\n")
+
+
+@fault(closes=True)
+async def stream_stall(x: Exchange) -> None:
+    await x.events(most=-1)
+    await x.until_client_closes()
+
+
+@fault(closes=True)
+async def stream_stall_at_head(x: Exchange) -> None:
+    await x.start_stream()
+    await x.until_client_closes()
+
+
+@fault(closes=True)
+async def stream_comments(x: Exchange) -> None:
+    """Signs of life without end, and never another event."""
+    await x.events(most=-1)
+    start = time.monotonic()
+    with contextlib.suppress(ConnectionError):
+        while not x.reader.at_eof():
+            await x.event(b"\n" if x.wire == "ollama" else b": ping\n\n")
+            await asyncio.sleep(0.02)
+    x.seen.closed_after = time.monotonic() - start
+
+
+@fault(closes=True)
+async def stream_endless(x: Exchange) -> None:
+    """One event again and again, as fast as they are taken."""
+    await x.start_stream()
+    data = streams.events(x.wire, "a" * 8192)[
+        -2 if x.wire in ("ollama", "gemini") else 3 if x.wire == "anthropic" else 1
+    ]
+    with contextlib.suppress(ConnectionError):
+        while not x.reader.at_eof():
+            await x.event(data)
+    x.seen.closed_after = 0.0
+
+
+@fault(closes=True)
+async def stream_long_line(x: Exchange) -> None:
+    """A line without end."""
+    await x.start_stream()
+    await x.event(b'{"a": "' if x.wire == "ollama" else b'data: {"a": "')
+    with contextlib.suppress(ConnectionError):
+        while not x.reader.at_eof():
+            await x.event(b"a" * 65536)
+    x.seen.closed_after = 0.0
+
+
+@fault()
+async def stream_not_json(x: Exchange) -> None:
+    await x.start_stream()
+    await x.event(b"{'single'\n" if x.wire == "ollama" else b"data: {'single'\n\n")
+    await x.raw(b"0\r\n\r\n")
 
 
 class FaultServer:

@@ -49,6 +49,7 @@ def _read(name: str, node: Node, loading: Loading) -> Model | None:
         headers=MappingProxyType(fields.read("headers", plain, {})),
         schema_mode=fields.read("schema_mode", plain, None),
         allow_http=fields.read("allow_http", plain, False),
+        stream=fields.read("stream", plain, None),
     )
     return model if provider is not None and _reachable(model, fields, loading) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from llmpipe.client.arrived import arrived
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.errors import CallTimeout
 from llmpipe.types import LLMResponse
@@ -27,6 +28,6 @@ def attempt_timeout(inner: Handler, deps: Deps) -> Handler:
             if not timer.expired():
                 raise
             text = f"{call.model.label}: no complete answer within {seconds:g} s (clock attempt)"
-            raise CallTimeout(text, clock="attempt", billed="maybe") from error
+            raise CallTimeout(text, clock="attempt", billed="maybe", **arrived(error)) from error
 
     return handle

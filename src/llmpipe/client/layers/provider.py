@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from llmpipe.client.arrived import note_arrived
 from llmpipe.client.call import Call, Deps, Handler
-from llmpipe.client.http import Exchange
+from llmpipe.client.http import EVIDENCE_CHARS, Exchange
 from llmpipe.errors import CallFailed
 from llmpipe.providers import echo
 from llmpipe.providers.stream import StreamReader
@@ -27,35 +28,47 @@ async def exchange(call: Call, deps: Deps) -> LLMResponse:
     """One exchange with the provider of `call`. Raises the CallFailed that its reply or its lack amounts to."""
     if call.target.wire == "echo":
         return await _echo(call, deps)
-    stream = prefers_stream(call.request, call.target)
+    stream = prefers_stream(call.request, call.target) if call.model.stream is None else call.model.stream
     message = encode(call.request, call.target, stream=stream)
     reply = await (_streamed(message, call, deps) if stream else _whole(message, call, deps))
     try:
         return decode(reply, call.target, call.request)
     except CallFailed as error:
         if error.raw is None:
-            error.raw = reply.body[:65536].decode("utf-8", "replace")
+            error.raw = reply.body[:EVIDENCE_CHARS].decode("utf-8", "replace")
         raise
 
 
-async def _whole(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
-    return await deps.transport.send(
+def _exchange(message: HttpCall, call: Call, deps: Deps) -> Exchange:
+    return deps.transport.exchange(
         message, secret=_secret(call, deps), timeout=call.policy.timeout, allow_http=call.model.allow_http
     )
+
+
+async def _whole(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
+    exchange = _exchange(message, call, deps)
+    try:
+        return await exchange.whole()
+    except asyncio.CancelledError as cut:
+        raw = bytes(exchange.received[:EVIDENCE_CHARS]).decode("utf-8", "replace")
+        note_arrived(cut, status=exchange.status, raw=raw)
+        raise
+    finally:
+        await exchange.aclose()
 
 
 async def _streamed(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
-    """A streamed reply, put together; of one that broke off, what had arrived is in the error."""
-    exchange = deps.transport.exchange(
-        message, secret=_secret(call, deps), timeout=call.policy.timeout, allow_http=call.model.allow_http
-    )
-    async with exchange:
+    """A streamed reply, put together; of one that broke off or was cut off, what had arrived is in the error."""
+    async with _exchange(message, call, deps) as exchange:
         reader = reader_for(call.target, exchange.status, exchange.headers)
         try:
             await _read(exchange, reader)
             return reader.reply()
         except CallFailed as error:
             error.raw = reader.partial() or error.raw
+            raise
+        except asyncio.CancelledError as cut:
+            note_arrived(cut, status=exchange.status, raw=reader.partial())
             raise
 
 
