@@ -1,7 +1,7 @@
 """The one module that speaks HTTP: one request out, one bounded reply back, every fault under its own name.
 
-The connections are aiohttp's, chosen by measurement (docs/performance.md): httpx's pool scans every connection for every
-request, 18 ms of CPU a call at 256 in flight, and httpx's objects around aiohttp's connections double their cost.
+The connections are aiohttp's, chosen by measurement (docs/performance.md): httpx's pool scans every connection for
+every request, 18 ms of CPU a call at 256 in flight, and httpx's objects around aiohttp's connections double their cost.
 """
 
 from __future__ import annotations
