@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit coverage bench soak format lock wheel clean
+.PHONY: help setup demo test check unit everywhere coverage bench soak format lock wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -34,6 +34,9 @@ check: setup ## formatting, lint, types, import layers
 unit: setup ## the tests alone
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
+everywhere: ## the tests on Python 3.12 and 3.13, where they are here
+	@for version in 3.12 3.13; do JOBS=$(JOBS) sh tools/test-on $$version $(ARGS) || exit 1; done
+
 coverage: setup ## the tests with branch coverage, child processes included
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term $(ARGS)
@@ -55,4 +58,4 @@ wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 
 clean: ## remove what can be made again (not output/)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) $(VENV)-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
