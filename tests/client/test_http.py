@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import aiohttp
 import aiohttp.http_exceptions
+import httpx
 import pytest
 
 from llmpipe.client import http as client_http
@@ -310,7 +311,7 @@ def test_a_reply_over_the_cap_takes_bounded_memory() -> None:
 
 
 def every_exception_class() -> list[type[BaseException]]:
-    modules = (aiohttp, aiohttp.client_exceptions, aiohttp.http_exceptions)
+    modules = (httpx, aiohttp, aiohttp.client_exceptions, aiohttp.http_exceptions)
     found = {
         thing
         for module in modules
@@ -322,7 +323,7 @@ def every_exception_class() -> list[type[BaseException]]:
 
 def test_the_enumeration_sees_the_libraries_exceptions() -> None:
     names = {cls.__name__ for cls in every_exception_class()}
-    assert {"ClientPayloadError", "ServerDisconnectedError", "BadHttpMessage"} <= names
+    assert {"ConnectTimeout", "RemoteProtocolError", "ClientPayloadError", "ServerDisconnectedError"} <= names
 
 
 @pytest.mark.parametrize("cls", every_exception_class(), ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
@@ -338,10 +339,12 @@ def test_a_mistake_of_our_own_is_no_network_fault() -> None:
     assert fault_of(KeyError("x"), "host") is None
 
 
-def test_a_fault_is_named_by_itself_and_not_by_what_caused_it() -> None:
-    fault = aiohttp.ClientPayloadError("not complete")
-    fault.__cause__ = aiohttp.http_exceptions.ContentLengthError("too few bytes")
-    assert type(fault_of(fault, "host")) is StreamCut
+def test_the_cause_is_believed_rather_than_the_wrapper() -> None:
+    wrapper = httpx.ConnectTimeout("Server disconnected")
+    wrapper.__cause__ = aiohttp.ServerDisconnectedError()
+    fault = fault_of(wrapper, "host")
+    assert type(fault) is NetworkFault
+    assert fault.billed == "maybe"
 
 
 def test_only_faults_before_the_request_left_cost_nothing() -> None:

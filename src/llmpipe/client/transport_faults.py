@@ -1,7 +1,8 @@
-"""What an exception of the HTTP library means: a table by class name, that people can read and that imports nothing.
+"""What an exception of the HTTP libraries means: a table by class name, that people can read and that imports nothing.
 
-`billed` says whether the request may have reached the provider: "no" only where the connection cannot have been used
-yet.
+httpx-aiohttp names some faults wrongly (a server that hangs up becomes a connect timeout), so the cause, aiohttp's own
+exception, is asked first. `billed` says whether the request may have reached the provider: "no" only where the
+connection cannot have been used yet.
 """
 
 from __future__ import annotations
@@ -67,6 +68,22 @@ MEANINGS: dict[str, Meaning] = {
     "aiohttp.HttpProcessingError": _NOT_HTTP,
     "aiohttp.ClientConnectionError": _BROKEN,
     "aiohttp.ClientError": _BROKEN,
+    # httpx
+    "httpx.ConnectTimeout": _CONNECT_CLOCK,
+    "httpx.PoolTimeout": _CONNECT_CLOCK,
+    "httpx.TimeoutException": _IDLE_CLOCK,
+    "httpx.ConnectError": _CONNECT,
+    "httpx.ProxyError": _PROXY,
+    "httpx.UnsupportedProtocol": _URL,
+    "httpx.InvalidURL": _URL,
+    "httpx.ReadError": _CUT,
+    "httpx.DecodingError": _NOT_HTTP,
+    "httpx.ProtocolError": _BROKEN,
+    "httpx.NetworkError": _BROKEN,
+    "httpx.TooManyRedirects": _REDIRECT,
+    "httpx.HTTPError": _BROKEN,
+    "httpx.StreamError": _CUT,
+    "httpx.CookieConflict": _NOT_HTTP,
     # the interpreter
     "ssl.SSLCertVerificationError": _CERTIFICATE,
     "builtins.TimeoutError": _ATTEMPT_CLOCK,
@@ -78,7 +95,11 @@ MEANINGS: dict[str, Meaning] = {
 
 def meaning_of(error: BaseException) -> Meaning | None:
     """What `error` means; None for an exception that is no fault of the network (a mistake in our own code)."""
-    return next((MEANINGS[name] for name in _names(type(error)) if name in MEANINGS), None)
+    for candidate in _candidates(error):
+        for name in _names(type(candidate)):
+            if name in MEANINGS:
+                return MEANINGS[name]
+    return None
 
 
 def fault_of(error: BaseException, host: str, **evidence: Any) -> CallFailed | None:
@@ -91,6 +112,14 @@ def fault_of(error: BaseException, host: str, **evidence: Any) -> CallFailed | N
     if issubclass(meaning.error, CallTimeout):
         return meaning.error(f"{host}: {meaning.words}{detail}", clock=meaning.clock, **evidence)
     return meaning.error(f"{host}: {meaning.words}{detail}", **evidence)
+
+
+def _candidates(error: BaseException) -> Iterator[BaseException]:
+    """The cause first where aiohttp raised it: the wrapper's own name is a guess."""
+    cause = error.__cause__
+    if cause is not None and type(cause).__module__.startswith("aiohttp"):
+        yield cause
+    yield error
 
 
 def _names(cls: type[BaseException]) -> Iterator[str]:
