@@ -168,3 +168,19 @@ def test_every_json_file_is_json() -> None:
 def test_releases_and_changes_are_in_order() -> None:
     dates = re.findall(r"^## \[[\d.]+\] - (\S+)$", (REPOSITORY / "CHANGELOG.md").read_text(), re.M)
     assert all(later >= earlier for later, earlier in pairwise(dates))
+
+
+def test_the_fixed_core_packages_are_depended_on_and_used() -> None:
+    """pyyaml, jsonschema, httpx, diskcache and loguru are fixed: each a dependency, each imported where it belongs."""
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    names = {re.split(r"[<>=\[]", line)[0] for line in declared}
+    assert {"pyyaml", "jsonschema", "httpx", "diskcache", "loguru"} <= names
+    for package, file in {
+        "yaml": "config/source.py",
+        "jsonschema": "structured/judge.py",
+        "httpx": "client/http.py",
+        "diskcache": "client/disk_cache.py",
+        "loguru": "client/log.py",
+    }.items():
+        text = (REPOSITORY / "src/llmpipe" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*(import|from) {package}\b", text, re.MULTILINE), f"{file} does not use {package}"
