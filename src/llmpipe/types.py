@@ -48,7 +48,7 @@ class LLMRequest:
     schema: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     sample: int = 0
-    force_error: bool = False
+    force_error: bool | None = None
     latency_s: float | None = None
     faults: Mapping[str, float] = field(default_factory=lambda: EMPTY)  # share of calls per fault, 0..1
 

@@ -124,6 +124,11 @@ def test_a_schema_that_is_not_sent_does_not_enter() -> None:
     assert len({make_cache_key(request, t) for t in (silent, told, target)}) == 3
 
 
+def test_a_schema_enters_where_echo_makes_the_answer() -> None:
+    request = replace(BASE, model="demo")
+    assert make_cache_key(replace(request, schema={"type": "object"})) != make_cache_key(request)
+
+
 def test_the_parameters_of_a_models_entry_enter_like_the_requests_own() -> None:
     model = entry(params={"temperature": 0.5, "extra": {"a": 1}})
     own = replace(BASE, temperature=0.5, extra={"a": 1})

@@ -26,6 +26,29 @@ Counts = Callable[[RunReport], dict[str, tuple[int, int, int, int, int]]]
 REFUSED = {"error": {"message": "bad", "type": "invalid_request_error"}}
 
 
+def test_a_models_entry_can_make_every_call_of_echo_fail(project: Project, counts: Counts) -> None:
+    report = project.run("""\
+        version: 1
+        models: {bad: {provider: echo, params: {force_error: true}}}
+        defaults: {model: bad, retry: {max_retries: 0}}
+        steps:
+          - {id: one, prompt: hello, on_error: continue}
+          - {id: other, prompt: hello, params: {force_error: false}}
+        """)
+    assert counts(report) == {"one": (1, 0, 1, 0, 0), "other": (1, 1, 0, 0, 0)}
+
+
+def test_a_schema_added_to_a_step_asks_echo_again(project: Project) -> None:
+    text = """\
+        version: 1
+        models: {fast: {provider: echo}}
+        steps:
+          - {id: one, model: fast, prompt: hello%s}
+        """
+    assert project.run(text % "").exit_code == 0
+    assert project.run(text % ", max_reasks: 0, schema: {a: string}").exit_code == 0
+
+
 def pipeline(server: Answers, top: str = "", step: str = "", model: str = "") -> str:
     return f"""\
 version: 1

@@ -48,7 +48,7 @@ def key_material(request: LLMRequest, target: Target) -> bytes:
         "extra": request.extra,
         "headers": {k: v for k, v in target.headers.items() if k.endswith(("-version", "-beta"))},
         "sample": request.sample,
-        "echo": _echo(request),
+        "echo": _echo(request, target),
     }
     try:
         text = _CANONICAL.encode({name: value for name, value in parts.items() if value})
@@ -84,8 +84,14 @@ def _schema_as_sent(request: LLMRequest, target: Target) -> dict[str, Any] | Non
     }
 
 
-def _echo(request: LLMRequest) -> dict[str, Any]:
-    told = {"force_error": request.force_error, "latency_s": request.latency_s, "faults": request.faults}
+def _echo(request: LLMRequest, target: Target) -> dict[str, Any]:
+    """What `echo` makes its answers of, besides the conversation: it is sent nothing, but a schema decides them."""
+    told = {
+        "force_error": request.force_error,
+        "latency_s": request.latency_s,
+        "faults": request.faults,
+        "schema": request.schema if target.provider == "echo" else None,
+    }
     return {name: value for name, value in told.items() if value}
 
 

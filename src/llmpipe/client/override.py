@@ -49,7 +49,7 @@ def overridden(method: Callable[..., Any]) -> Handler:
         given = {
             "timeout_s": call.policy.timeout.attempt,
             "attempt": call.number,
-            "force_error": call.request.force_error,
+            "force_error": bool(call.request.force_error),
         }
         arguments = {name: value for name, value in given.items() if takes is None or name in takes}
         token = CURRENT.set(call)
