@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
@@ -76,7 +77,9 @@ class CachePolicy:
 class CallPolicy:
     """How one call is made. None of it enters the cache key.
 
-    `fallback` names the models to ask when the first one fails, None = those of the model's own entry.
+    `fallback` names the models to ask when the first one fails, None = those of the model's own entry. `fallback_on`
+    narrows it: one of these models is asked after errors that its words mean (llmpipe.error_words), one that is not in
+    it after every error whose class says that another model may be asked.
     `offline`: answer from journal and cache, and send nothing (a miss is NotRecorded).
     """
 
@@ -84,6 +87,7 @@ class CallPolicy:
     retry: Retry = Retry()
     cache: CachePolicy = CachePolicy()
     fallback: tuple[str, ...] | None = None
+    fallback_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     offline: bool = False
 
 

@@ -169,6 +169,7 @@ class Model:
     params: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # LLMRequest fields by name, `extra` among them
     limits: Limits = field(default_factory=Limits)
     fallback: tuple[str, ...] = ()
+    fallback_on: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: EMPTY)  # as in CallPolicy
     price: Price | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # e.g. anthropic-version, anthropic-beta
     schema_mode: Literal["native", "json_object", "prompt"] | None = None  # None: as the provider's row says

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from llmpipe import errors
+from llmpipe.client.allowance import RetryAllowance
 from llmpipe.client.call import Deadline
 from llmpipe.client.layers.fallback import fallback
 from llmpipe.client.layers.journalled import journalled
@@ -19,6 +21,7 @@ from llmpipe.client.layers.total import total_timeout
 from llmpipe.client.layers.traced import traced
 from llmpipe.client.redact import Redactor
 from llmpipe.client.stack import LAYERS, build_stack
+from llmpipe.error_words import ERROR_WORDS, is_meant
 from llmpipe.errors import CallFailed, every_class
 from llmpipe.policy import CallPolicy, Retry, Timeout
 from llmpipe.types import Model
@@ -215,6 +218,59 @@ def test_the_policys_list_wins_and_an_empty_one_means_none() -> None:
     with pytest.raises(errors.ServerFault):
         run(fallback(alone, deps(models=MODELS)), a_call(name="fast", models=MODELS, policy=CallPolicy(fallback=())))
     assert asked(alone) == ["fast"]
+
+
+def narrowed(**words: tuple[str, ...]) -> dict[str, Model]:
+    """The models with what the fallbacks of the first one are for."""
+    return MODELS | {"fast": replace(MODELS["fast"], fallback_on=words)}
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "expected"),
+    [
+        (("rate_limit",), errors.RateLimited("x"), ["fast", "strong"]),
+        (("rate_limit",), errors.ServerFault("x"), ["fast", "last"]),
+        (("rate_limit", "server_error"), errors.ServerFault("x"), ["fast", "strong"]),
+        (("refused",), errors.Refused("x"), ["fast", "strong"]),
+        (("timeout",), errors.CallTimeout("x"), ["fast", "strong"]),
+        (("network",), errors.ProviderDown("x"), ["fast", "strong"]),
+        (("account",), errors.QuotaExhausted("x"), ["fast", "strong"]),
+        (("quota",), errors.KeyRefused("x"), ["fast", "last"]),
+        (("truncated",), errors.ContextTooLong("x"), ["fast", "last"]),
+    ],
+)
+def test_a_fallback_may_be_for_some_errors_alone(
+    words: tuple[str, ...], error: CallFailed, expected: list[str]
+) -> None:
+    models, inner = narrowed(strong=words), script(error, an_answer())
+    run(fallback(inner, deps(models=models)), a_call(name="fast", models=models))
+    assert asked(inner) == expected
+
+
+def test_each_error_decides_anew_who_is_asked_next() -> None:
+    models = narrowed(strong=("rate_limit",), last=("refused",))
+    inner = script(errors.RateLimited("1"), errors.Refused("2"), an_answer())
+    run(fallback(inner, deps(models=models)), a_call(name="fast", models=models))
+    assert asked(inner) == ["fast", "strong", "last"]
+    for second in (errors.RateLimited("2"), errors.ServerFault("2")):
+        inner = script(errors.RateLimited("1"), second)
+        with pytest.raises(type(second)):
+            run(fallback(inner, deps(models=models)), a_call(name="fast", models=models))
+        assert asked(inner) == ["fast", "strong"]
+
+
+def test_the_verdict_on_an_error_counts_as_that_error() -> None:
+    models = narrowed(strong=("overloaded",), last=("quota",))
+    parts = deps(models=models, allowance=RetryAllowance(0))
+    inner = script(errors.Overloaded("1"), an_answer())
+    run(fallback(retried(inner, parts), parts), a_call(name="fast", models=models))
+    assert asked(inner) == ["fast", "strong"]
+
+
+def test_every_class_that_may_fall_back_has_a_word() -> None:
+    for kind in every_class(CallFailed):
+        if kind.fallback and kind not in (errors.TemporaryFault, errors.RetryAllowanceSpent):
+            assert any(is_meant(kind("x"), (word,)) for word in ERROR_WORDS), kind
 
 
 def test_attempts_are_counted_through_fallbacks_and_say_who_was_asked() -> None:

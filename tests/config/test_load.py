@@ -465,3 +465,33 @@ def test_a_file_with_a_damage_is_refused_or_loads(tmp_path: Path, data: st.DataO
         + text[at + length :]
     )
     assert attempt(write_project(tmp_path, text)) != ()
+
+
+def test_a_fallback_says_what_it_is_for(tmp_path: Path) -> None:
+    text = """
+version: 1
+models:
+  m: {provider: echo, fallback: [n, {model: o, on: [rate_limit, overloaded]}]}
+  n: {provider: echo, fallback: {model: m, on: [timeout]}}
+  o: {provider: echo}
+defaults: {model: m, fallback: [{model: n, on: [refused]}, o]}
+steps:
+  - {id: a, prompt: x}
+  - {id: b, prompt: x, fallback: [o]}
+  - {id: c, prompt: x, model: n}
+"""
+    p = load(tmp_path, text)
+    m, n = p.models["m"], p.models["n"]
+    assert (m.fallback, m.fallback_on) == (("n", "o"), {"o": ("rate_limit", "overloaded")})
+    assert (n.fallback, n.fallback_on) == (("m",), {"m": ("timeout",)})
+    a, b, c = p.steps
+    assert (a.fallback, a.fallback_on) == (("n", "o"), {"n": ("refused",)})
+    assert (b.fallback, b.fallback_on) == (("o",), {})
+    assert c.fallback == ("o",)
+
+
+def test_the_words_of_a_fallback_are_those_that_the_client_knows() -> None:
+    from llmpipe.config import keys
+    from llmpipe.error_words import ERROR_WORDS
+
+    assert keys.definition("fallback")["properties"]["on"]["items"]["enum"] == list(ERROR_WORDS)

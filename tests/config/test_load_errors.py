@@ -191,6 +191,18 @@ CASES: dict[str, tuple[str, str, str]] = {
     # models and providers
     "unknown model": (HEAD + "steps:\n  - {id: a, model: «mm», prompt: x}\n", "C215", "did you mean 'm'?"),
     "unknown model among defaults": (HEAD + "defaults: {model: «n»}\n" + A_STEP, "C215", ""),
+    "unknown fallback with errors": (
+        HEAD + "steps:\n  - {id: a, fallback: [{model: «n», on: [timeout]}], prompt: x}\n",
+        "C215",
+        "",
+    ),
+    "unknown error of a fallback": (
+        "version: 1\nmodels: {m: {provider: echo, fallback: [{model: k, on: [«timeouts»]}]}, k: {provider: echo}}\n"
+        "steps:\n  - {id: a, model: m, prompt: x}\n",
+        "C204",
+        "did you mean 'timeout'?",
+    ),
+    "fallback without a model": (HEAD + "steps:\n  - {id: a, fallback: [{«on»: [timeout]}], prompt: x}\n", "C201", ""),
     "unknown fallback": (HEAD + "steps:\n  - {id: a, fallback: [«n»], prompt: x}\n", "C215", ""),
     "model twice": (HEAD + "steps:\n  - {id: a, model: [m, «m»], prompt: x}\n", "C206", ""),
     "no model named": (HEAD + "  n: {provider: echo}\nsteps:\n  - {«id»: a, prompt: x}\n", "C201", ""),

@@ -76,6 +76,7 @@ PLACES: dict[str, Callable[[Doc, str, Any], None]] = {
     "price": lambda d, k, v: d["models"]["real"]["price"].update({k: v}),
     "params": lambda d, k, v: d["models"]["main"].update(params={k: v}),
     "faults": lambda d, k, v: d["models"]["main"].update(params={"faults": {k: v}}),
+    "fallback": lambda d, k, v: d["models"]["main"].update(fallback=[{"model": "real"} | {k: v}]),
     "defaults": lambda d, k, v: d["defaults"].update({k: v}),
     "step": _in_step,
     "group": lambda d, k, v: _step(d, "grouped")["foreach"].update({k: v}),
@@ -110,6 +111,8 @@ def _base(name: str, key: str) -> Doc:
     base = copy.deepcopy(BASE)
     if name == "split":
         _step(base, "pieces")["foreach"]["text"] = "item.id"
+    if name == "fallback":
+        base["models"]["main"]["fallback"] = ["real"]
     if (name, key) == ("step", "foreach"):
         del _step(base, "step")["foreach"]
     if (name, key) == ("dataset", "format"):
@@ -142,6 +145,7 @@ def test_the_loader_takes_every_key_of_the_schema_and_no_other(tmp_path: Path) -
     doc = copy.deepcopy(BASE)
     doc["vars"]["n"] = {"type": "integer", "default": 1}
     doc["defaults"]["cache"] = {"ttl": "1d"}
+    doc["models"]["main"]["fallback"] = [{"model": "spare", "on": ["timeout"]}]
     _loaded(tmp_path, doc)
     assert fields.taken == set(ALL)
     with pytest.raises(KeyError, match="knows no key"):

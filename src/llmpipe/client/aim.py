@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from llmpipe.client.call import Call
 from llmpipe.client.journal import Journal
 from llmpipe.client.keys import digest, key_material
+from llmpipe.error_words import is_meant
+from llmpipe.errors import CallFailed
 from llmpipe.policy import CallPolicy
 from llmpipe.types import LLMRequest, Model
 
@@ -48,6 +50,14 @@ def asking(call: Call, asked: LLMRequest) -> Call:
     )
     twin.attempts, twin.order = call.attempts, call.order
     return twin
+
+
+def others(call: Call, error: CallFailed) -> tuple[str, ...]:
+    """The models that may be asked after `error`, in order: of the policy, else of the call's own model."""
+    policy, model = call.policy, call.model
+    own = policy.fallback is None
+    names, words = (model.fallback, model.fallback_on) if own else (policy.fallback or (), policy.fallback_on)
+    return tuple(n for n in names if (is_meant(error, words[n]) if n in words else error.fallback))
 
 
 def filled(request: LLMRequest, model: Model) -> LLMRequest:

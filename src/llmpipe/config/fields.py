@@ -18,7 +18,7 @@ class Fields:
     """A mapping of the file as the definition `name` describes it; asking for a key that is not in it is a fault."""
 
     def __init__(self, node: Node | None, name: str, problems: Problems) -> None:
-        self.node, self.name, self._problems = node, name, problems
+        self.node, self.name, self.problems = node, name, problems
         self._known: Any = definition(name)["properties"]
 
     def get(self, key: str) -> Node | None:
@@ -37,7 +37,7 @@ class Fields:
         try:
             return convert(node)
         except (ValueError, ArithmeticError) as error:
-            self._problems.add("C204", f"'{key}': {error}" if str(error) else f"'{key}' cannot be read", node)
+            self.problems.add("C204", f"'{key}': {error}" if str(error) else f"'{key}' cannot be read", node)
             return default
 
     def text(self, key: str, default: str | None = None) -> str | None:
@@ -47,7 +47,7 @@ class Fields:
     def sub(self, key: str, name: str) -> Fields:
         """The mapping under a key, which the definition `name` describes; empty if it is left out."""
         node = self.get(key)
-        return Fields(node if node is not None and node.kind == "map" else None, name, self._problems)
+        return Fields(node if node is not None and node.kind == "map" else None, name, self.problems)
 
     def each(self, key: str) -> Iterator[tuple[str, Node]]:
         """The entries of a mapping of named entries."""

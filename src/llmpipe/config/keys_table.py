@@ -26,6 +26,7 @@ _PLACES: Mapping[str, str] = {
     "dataset": "`datasets.<name>`",
     "model": "`models.<name>`",
     "limits": "`limits` of a model",
+    "fallback": "An entry of `fallback`",
     "price": "`price` of a model",
     "params": "`params` of a model or a step",
     "faults": "`faults` of `params`, for `provider: echo`",

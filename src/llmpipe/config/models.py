@@ -7,7 +7,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from llmpipe.config.fields import Fields, names, plain
+from llmpipe.config.fallbacks import Fallbacks, name_node, read_fallbacks
+from llmpipe.config.fields import Fields, items, names, plain
 from llmpipe.config.loading import Loading
 from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
@@ -36,6 +37,7 @@ def _read(name: str, node: Node, loading: Loading) -> Model | None:
     fields = Fields(node, "model", loading.problems)
     provider = fields.get("provider")
     id, base_url = _filled(fields, "model", loading), _filled(fields, "base_url", loading)
+    fallback = fields.read("fallback", lambda n: read_fallbacks(n, loading.problems), Fallbacks())
     model = Model(
         name=name,
         provider=str(provider.value) if provider is not None else "",
@@ -44,7 +46,8 @@ def _read(name: str, node: Node, loading: Loading) -> Model | None:
         api_key_env=_key_variable(fields, loading),
         params=read_params(fields.sub("params", "params")),
         limits=read_limits(fields.sub("limits", "limits")),
-        fallback=fields.read("fallback", names, ()),
+        fallback=fallback.names,
+        fallback_on=MappingProxyType(dict(fallback.words)),
         price=_price(fields.sub("price", "price")),
         headers=MappingProxyType(fields.read("headers", plain, {})),
         schema_mode=fields.read("schema_mode", plain, None),
@@ -162,14 +165,14 @@ def _check_fallbacks(nodes: Mapping[str, Node], found: Mapping[str, Model], load
         key = node.value.get("fallback") if node.kind == "map" else None
         if key is not None:
             check_model_names(key, nodes, loading)
-            if name in names(key):
+            if name in read_fallbacks(key, loading.problems).names:
                 loading.problems.add("C215", f"model '{name}' is its own fallback", key)
 
 
 def check_model_names(node: Node, known: Mapping[str, Any], loading: Loading) -> None:
     """Note the names of models that are not declared, or stand twice."""
     seen: set[str] = set()
-    for entry in node.value if node.kind == "list" else [node]:
+    for entry in filter(None, map(name_node, items(node))):
         name = str(entry.value)
         if name not in known:
             hint, note = did_you_mean(name, known), f"models: {listed(known)}"

@@ -98,6 +98,7 @@ class Step:
     models: tuple[str, ...] = ()  # model: the choice (several open a `models` scope)
     params: Mapping[str, Any] = field(default_factory=lambda: EMPTY)  # model: over the model's own params
     fallback: tuple[str, ...] | None = None  # model: None = the model's own
+    fallback_on: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: EMPTY)  # as in CallPolicy
     render: Template | None = None
     python: str | None = None  # "module:function"
     when: Expression | None = None  # `if`

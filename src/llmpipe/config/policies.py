@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from llmpipe.config.fallbacks import Fallbacks, read_fallbacks
 from llmpipe.config.fields import Fields, names, plain
 from llmpipe.config.nodes import Node
 from llmpipe.config.quantities import (
@@ -97,7 +98,9 @@ class Policies:
         self.retry: Retry = read_retry(fields.sub("retry", "retry"), base.retry if base else Retry())
         self.cache: CachePolicy = read_cache(fields, base.cache if base else CachePolicy())
         self.models: tuple[str, ...] = fields.read("model", names, base.models if base else ())
-        self.fallback: tuple[str, ...] | None = fields.read("fallback", names, base.fallback if base else None)
+        self.fallback: Fallbacks | None = fields.read(
+            "fallback", lambda n: read_fallbacks(n, fields.problems), base.fallback if base else None
+        )
         self.max_reasks: int = fields.read("max_reasks", _int, base.max_reasks if base else 1)
         self.on_error: Any = fields.read("on_error", plain, base.on_error if base else None)
         self.min_success: MinSuccess = fields.read(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+from llmpipe.config.fallbacks import Fallbacks
 from llmpipe.config.fields import Fields, items, names
 from llmpipe.config.loading import Loading
 from llmpipe.config.models import check_echo_params, check_model_names, read_params
@@ -166,7 +168,7 @@ def build_step(draft: Draft, around: Surroundings) -> Step:
     _check_params(draft, around)
     fallback = policies.fallback
     if fallback is None and len(draft.models) > 1:
-        fallback = ()  # a comparison of models must not quietly become one of the same model
+        fallback = Fallbacks()  # a comparison of models must not quietly become one of the same model
     return Step(
         id=draft.id,
         kind=parts.kind,  # type: ignore[arg-type]
@@ -175,7 +177,8 @@ def build_step(draft: Draft, around: Surroundings) -> Step:
         messages=tuple(MessageTemplate(role, template) for role, template, _, _ in parts.messages),
         models=draft.models,
         params=read_params(fields.sub("params", "params")),
-        fallback=_fallback(draft, fallback, around),
+        fallback=None if fallback is None else _fallback(draft, fallback.names, around),
+        fallback_on=MappingProxyType(dict(fallback.words) if fallback is not None else {}),
         render=parts.render[0] if parts.render else None,
         python=fields.text("python"),
         when=parts.when[0] if parts.when else None,
@@ -194,11 +197,11 @@ def build_step(draft: Draft, around: Surroundings) -> Step:
     )
 
 
-def _fallback(draft: Draft, fallback: tuple[str, ...] | None, around: Surroundings) -> tuple[str, ...] | None:
+def _fallback(draft: Draft, fallback: tuple[str, ...], around: Surroundings) -> tuple[str, ...]:
     node = draft.fields.get("fallback")
     if node is not None:
         check_model_names(node, around.model_names, around.loading)
-    if fallback is None or len(draft.models) != 1:
+    if len(draft.models) != 1:
         return fallback
     if node is not None and draft.models[0] in fallback:
         around.loading.problems.add("C215", f"model '{draft.models[0]}' is its own fallback", node)

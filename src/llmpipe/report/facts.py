@@ -67,8 +67,14 @@ def _model(model: Model, origin: Origin) -> Iterator[str]:
     dials = [f"concurrency {limits.concurrency if limits.concurrency is not None else 'auto'}"]
     dials += [f"{n} {count(v) if v else 'off'}" for n, v in (("rpm", limits.rpm), ("tpm", limits.tpm)) if v is not None]
     yield f"             {', '.join(dials)}" + (
-        f"; falls back to {', '.join(model.fallback)}" if model.fallback else ""
+        f"; falls back to {', '.join(_with_words(model))}" if model.fallback else ""
     )
+
+
+def _with_words(model: Model) -> Iterator[str]:
+    for name in model.fallback:
+        words = model.fallback_on.get(name)
+        yield f"{name} (on {', '.join(words)})" if words else name
 
 
 def _sends(model: Model, target: Target) -> str:

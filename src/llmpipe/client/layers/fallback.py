@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llmpipe.client.aim import aimed
+from llmpipe.client.aim import aimed, others
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.errors import CallFailed
 from llmpipe.types import LLMResponse
 
 
 def fallback(inner: Handler, deps: Deps) -> Handler:
-    """Ask the models of `policy.fallback` (None: the model's own) in turn, while errors are of a class with `fallback`.
+    """Ask the models of `policy.fallback` (None: the model's own) in turn, each after errors of the classes it is for.
 
-    It stands outside the retries, so a model is left after its last retry, and at once when its breaker is open or its
-    account refused the call. The error of the last model asked leaves; the attempts of all of them are in the call. A
+    A model without classes of its own (`fallback_on`) is for errors whose class has `fallback`. The layer stands
+    outside the retries, so a model is left after its last retry, and at once when its breaker is open or its account
+    refused the call. The error of the last model asked leaves; the attempts of all of them are in the call. A
     fallback's own fallbacks are not followed.
     """
 
@@ -22,22 +23,25 @@ def fallback(inner: Handler, deps: Deps) -> Handler:
         try:
             return await inner(call)
         except CallFailed as err:
-            names = call.model.fallback if call.policy.fallback is None else call.policy.fallback
-            if not names or not err.fallback:
-                raise
             failure = err
-        for name in names:
-            model, target = deps.resolve(name)
+            left = list(others(call, err))
+        while left:
+            model, target = deps.resolve(left[0])
             try:
                 response = await inner(aimed(call, model, target))
             except CallFailed as err:
-                err.__cause__ = failure
-                if not err.fallback:
-                    raise
-                failure = err
+                left = _after(left[0], others(call, err), call)
+                err.__cause__, failure = failure, err
             else:
                 call.answerer = target
                 return replace(response, notes=(*response.notes, f"fallback:{model.name}"))
         raise failure
 
     return handle
+
+
+def _after(name: str, names: tuple[str, ...], call: Call) -> list[str]:
+    """Those of `names` that stand behind `name` in the whole list."""
+    whole = call.model.fallback if call.policy.fallback is None else call.policy.fallback
+    behind = whole[whole.index(name) + 1 :]
+    return [other for other in names if other in behind]

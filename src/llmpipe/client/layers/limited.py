@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from llmpipe.client.aim import others
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.gate import Gate
 from llmpipe.client.gate_state import Outcome
-from llmpipe.errors import CallFailed
+from llmpipe.errors import CallFailed, ProviderDown
 from llmpipe.providers.estimate import estimate_input
 from llmpipe.providers.limits import limits_from_headers
 from llmpipe.types import LLMResponse, Usage
+
+_DOWN = ProviderDown("")
 
 
 def limited(inner: Handler, deps: Deps) -> Handler:
@@ -48,9 +51,8 @@ def _learn(gate: Gate, call: Call, response: LLMResponse) -> None:
 
 
 def _has_another(call: Call) -> bool:
-    """True if this call is the first choice and a fallback stands behind it."""
-    names = call.model.fallback if call.policy.fallback is None else call.policy.fallback
-    return any(name != call.model.name for name in names)
+    """True if this call is the first choice and a fallback stands behind it for when the provider is down."""
+    return any(name != call.model.name for name in others(call, _DOWN))
 
 
 def _expected_tokens(call: Call) -> int:
