@@ -29,7 +29,8 @@ class LLMRequest:
     """What is asked, in no provider's spelling.
 
     `model` is a name that the client knows, or `"provider/model-id"`, or a bare name, which `echo` answers.
-    Give `prompt`, or `messages` (`Message` objects or `{"role": …, "content": …}` mappings), or both: the prompt is then the last user turn.
+    Give `prompt`, or `messages` (`Message` objects or `{"role": …, "content": …}` mappings), or
+    both: the prompt is then the last user turn.
     A parameter that is None is not sent at all. `extra` is merged into the request body untouched.
     `sample` tells otherwise equal requests apart (0 for a single one).
     `schema` is a JSON Schema for the answer. `force_error`, `latency_s` and `faults` speak to `echo` alone.
@@ -53,7 +54,12 @@ class LLMRequest:
     faults: Mapping[str, float] = field(default_factory=lambda: EMPTY)  # share of calls per fault, 0..1
 
     def __post_init__(self) -> None:
-        turns = tuple(m if isinstance(m, Message) else Message(m["role"], m["content"]) for m in self.messages)
+        given: Any = self.messages
+        if isinstance(given, str | bytes):
+            raise ValueError("messages must be a list of messages; a single text goes into prompt")
+        turns = tuple(_turn(m, number) for number, m in enumerate(given, start=1))
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise ValueError(f"prompt must be text, not {type(self.prompt).__name__}")
         object.__setattr__(self, "messages", turns)
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         if self.prompt is None and not turns:
@@ -64,6 +70,22 @@ class LLMRequest:
         head = (Message("system", self.system_prompt),) if self.system_prompt is not None else ()
         tail = (Message("user", self.prompt),) if self.prompt is not None else ()
         return (*head, *self.messages, *tail)
+
+
+def _turn(message: Message | Mapping[str, Any], number: int) -> Message:
+    """A turn of a request. Raises ValueError for what is none, so that no provider is asked with it."""
+    if isinstance(message, Mapping):
+        missing = [name for name in ("role", "content") if name not in message]
+        if missing:
+            raise ValueError(f"message {number} lacks {' and '.join(missing)}")
+        message = Message(message["role"], message["content"])
+    if not isinstance(message, Message):
+        raise ValueError(f"message {number} must be a Message or a mapping with role and content")
+    if message.role not in ("system", "user", "assistant"):
+        raise ValueError(f"message {number} has the role {message.role!r}; roles are system, user and assistant")
+    if not isinstance(message.content, str):
+        raise ValueError(f"message {number} must have text for its content, not {type(message.content).__name__}")
+    return message
 
 
 @dataclass(frozen=True, slots=True)

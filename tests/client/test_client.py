@@ -153,6 +153,29 @@ def test_calling_it_from_within_its_own_calls_is_refused(lines: Lines) -> None:
 # -- bounds ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"prompt": 3}, "prompt must be text, not int"),
+        ({"messages": ["hi"]}, "message 1 must be a Message or a mapping with role and content"),
+        ({"messages": "hi"}, "messages must be a list"),
+        ({"messages": [{"role": "user"}]}, "message 1 lacks content"),
+        ({"messages": [{"role": "usr", "content": "b"}]}, "message 1 has the role 'usr'"),
+        ({"messages": [{"role": "user", "content": None}]}, "message 1 must have text for its content"),
+        ({}, "needs a prompt or messages"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_request_that_nobody_could_answer_is_refused_when_it_is_made(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        LLMRequest(model="demo", **given)
+
+
+def test_what_is_no_request_is_refused_by_name(client: LLMClient) -> None:
+    with pytest.raises(TypeError, match="call takes an LLMRequest, not str"):
+        client.call("hello")  # type: ignore[arg-type]
+
+
 def test_force_error_fails_after_max_retries_plus_one_attempts(client: LLMClient, lines: Lines) -> None:
     with pytest.raises(RuntimeError) as caught:
         client.call(HELLO, max_retries=2, force_error=True)
@@ -511,7 +534,12 @@ def _greedy(self: Any, request: LLMRequest, **rest: Any) -> Any:
     return f"own: {request.prompt}"
 
 
-@pytest.mark.parametrize("method", [_awaited, _plain, _bare, _greedy], ids=lambda m: m.__name__)
+async def _relaying(self: Any, request: LLMRequest, **rest: Any) -> Any:
+    answer = await LLMClient._provider_call(self, request, **rest)
+    return answer.text.replace("echo", "own")
+
+
+@pytest.mark.parametrize("method", [_awaited, _plain, _bare, _greedy, _relaying], ids=lambda m: m.__name__)
 def test_an_override_of_any_shape_keeps_every_layer(method: Any) -> None:
     with overriding(method) as client:
         first, second = client.call(HELLO), client.call(HELLO)

@@ -121,6 +121,8 @@ class LLMClient:
         Raises CallFailed (a RuntimeError, with `attempts` and `request_id`), and before anything is sent: KeyMissing,
         ConfigError for a schema that is none, ValueError for a senseless bound.
         """
+        if not isinstance(req, LLMRequest):
+            raise TypeError(f"call takes an LLMRequest, not {type(req).__name__}: LLMRequest(model=..., prompt=...)")
         policy = bounded(self.policy if policy is None else policy, timeout_s, max_retries)
         model, target = self.resolve(req.model)
         if not policy.offline:
@@ -141,7 +143,14 @@ class LLMClient:
         handler = self._room().handler
         return await (handler(call) if output is None else ask(handler, call, output))
 
-    async def _provider_call(self, request: LLMRequest, *, timeout_s: float | None = None) -> LLMResponse:
+    async def _provider_call(
+        self,
+        request: LLMRequest,
+        *,
+        timeout_s: float | None = None,
+        attempt: int | None = None,
+        force_error: bool | None = None,
+    ) -> LLMResponse:
         """One exchange with the provider; override it to answer by other means, every layer stays around it.
 
         `request` has the model's own parameters filled in; `timeout_s` is the attempt's clock, which ends the method
@@ -150,6 +159,8 @@ class LLMClient:
         client/override.py.
         """
         call = CURRENT.get()
+        if force_error is not None and force_error != bool(request.force_error):
+            request = replace(request, force_error=force_error)
         if request is not call.request:
             call = replace(call, request=request)
         if timeout_s is not None and timeout_s != call.policy.timeout.attempt:
