@@ -98,6 +98,50 @@ def test_a_trap_is_named_at_its_place(text: str, code: str, hint: str) -> None:
     assert place_of(problem) == places[0]
 
 
+SHORT = "{category: enum[bug, idea], score: integer 1..5, tags: list[string], note?: string}"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (
+            SHORT,
+            {"category": "enum[bug, idea]", "score": "integer 1..5", "tags": "list[string]", "note?": "string"},
+        ),
+        ("{a: enum[\"x, y\", 'z', 3] | null}", {"a": "enum[\"x, y\", 'z', 3] | null"}),
+        ("{a: list[enum[x, y]] 1..3 - the best}", {"a": "list[enum[x, y]] 1..3 - the best"}),
+        ("{a: map[list[integer]], b: [{c: enum[d, e]}]}", {"a": "map[list[integer]]", "b": [{"c": "enum[d, e]"}]}),
+        ("{a: enum[x,\n      y], b: string}", {"a": "enum[x, y]", "b": "string"}),
+        ('{a: enum["a: b", "c # d", "e]"]}', {"a": 'enum["a: b", "c # d", "e]"]'}),
+        ("{a: string /^[A-Z]{2}$/, b: enum[c]}", {"a": "string /^[A-Z]{2}$/", "b": "enum[c]"}),
+        ("{a: string 1..9 /[a, b]/}", {"a": "string 1..9 /[a, b]/"}),
+        ("[list[a], b]", ["list[a]", "b"]),
+    ],
+)
+def test_types_may_stand_unquoted_in_a_flow_mapping(text: str, value: object) -> None:
+    before, after = '# enum[never, closed\nfirst: "say \\"list[a]\\" {{ map[0] }}"\n', "last: 'list[\"x, y]'\n"
+    plain = tree(f"{before}schema: {text}\n{after}").plain()
+    assert plain == {"first": 'say "list[a]" {{ map[0] }}', "schema": value, "last": 'list["x, y]'}
+
+
+def test_places_stay_where_types_stand_unquoted() -> None:
+    (problem,) = found(f"a: {SHORT}\nb: enum[x]\nc: [1, 2]\nc: 3\n")
+    assert (problem.code, problem.place.line, problem.place.column) == ("Y104", 4, 1)
+    node = tree(f"schema: {SHORT}\n").value["schema"].value["tags"]
+    assert (node.place.column, node.place.width) == (
+        f"schema: {SHORT}".index("list[") + 1,
+        len("list[string]"),
+    )
+    assert found(f"a: {SHORT}\nb: {{c: d[1]}}\n")[0].place.line == 2
+
+
+def test_many_brackets_cost_little() -> None:
+    started = time.perf_counter()
+    for text in ("{a: " + "list[" * 30_000, "{a: " + "enum[a, b] " * 30_000 + "[", "a: [\n" + "list[" * 100_000):
+        assert found(text)
+    assert time.perf_counter() - started < 3
+
+
 def test_a_repeated_key_names_both_lines() -> None:
     (problem,) = found("a: 1\nb: 2\na: 3\n")
     assert problem.place.line == 3

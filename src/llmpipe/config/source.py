@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
+from llmpipe.config.flow_types import masked, unmasked
 from llmpipe.config.nodes import Node, SourceText
 from llmpipe.config.scalars import BadNumber, resolve
 from llmpipe.config.yaml_traps import advise
@@ -50,9 +51,22 @@ def decode(data: bytes, *, file: str, path: Path | None = None, max_bytes: int =
 
 def parse(source: SourceText) -> tuple[Node | None, list[Problem]]:
     """The document of a text, and what is wrong with it; the node is None if nothing usable could be built."""
-    builder = _Builder(source)
+    node, problems = _parsed(source, source.text)
+    for patterns in (False, True):
+        if not any(problem.code in ("Y103", "Y109") for problem in problems):
+            break
+        text = masked(source.text, patterns=patterns)
+        again = _parsed(source, text) if text is not None else (None, problems)
+        if again[0] is not None or _reaches_further(again[1], problems):
+            node, problems = again
+    return node, problems
+
+
+def _parsed(source: SourceText, text: str) -> tuple[Node | None, list[Problem]]:
+    """`text` is that of the source, or stands for it sign by sign."""
+    builder = _Builder(source, is_masked=text is not source.text)
     try:
-        for event in _events(source.text):
+        for event in _events(text):
             builder.feed(event)
     except _Stop:
         return None, builder.problems
@@ -61,6 +75,13 @@ def parse(source: SourceText) -> tuple[Node | None, list[Problem]]:
     if builder.root is None and not builder.problems:
         builder.report("Y110", "the file is empty", 0, 1, note="a pipeline needs at least `version: 1` and `steps`")
     return builder.root, builder.problems
+
+
+def _reaches_further(found: list[Problem], before: list[Problem]) -> bool:
+    def end(problems: list[Problem]) -> tuple[int, int]:
+        return max(((p.place.line, p.place.column) for p in problems), default=(0, 0))
+
+    return end(found) > end(before)
 
 
 def parse_value(text: str, *, file: str, place: Place) -> tuple[Node | None, list[Problem]]:
@@ -129,8 +150,8 @@ class _Frame:
 class _Builder:
     """Events in, nodes out; a stack of frames instead of recursion, so that no depth can exhaust the interpreter."""
 
-    def __init__(self, source: SourceText, *, streaming: bool = False) -> None:
-        self.source, self.streaming = source, streaming
+    def __init__(self, source: SourceText, *, streaming: bool = False, is_masked: bool = False) -> None:
+        self.source, self.streaming, self.is_masked = source, streaming, is_masked
         self.root: Node | None = None
         self.problems: list[Problem] = []
         self.ready: tuple[int, Node] | None = None
@@ -170,14 +191,15 @@ class _Builder:
 
     def _scalar(self, event: Any) -> None:
         self._refuse_tag(event)
-        kind, value = "str", event.value
+        raw = unmasked(event.value) if self.is_masked else event.value
+        kind, value = "str", raw
         if event.implicit[0]:
             try:
-                kind, value = resolve(event.value)
+                kind, value = resolve(raw)
             except BadNumber as error:
                 self.report("Y111", str(error), event.start_mark.index, event.end_mark.index, hint="quote this")
         node = Node(kind, value, self.source, event.start_mark.index, event.end_mark.index)  # type: ignore[arg-type]
-        node.raw = event.value
+        node.raw = raw
         node.style = event.style or _style_at(self.source.text, node.start, plain=event.implicit[0])
         self._complete(node, event.anchor, 1)
 
