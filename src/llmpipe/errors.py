@@ -154,7 +154,7 @@ class KeyMissing(LlmpipeError, RuntimeError):
 
     code = "P401"
     title = "an API key is missing"
-    advice = "Set the environment variable that is named, or use `provider: echo` to try the pipeline without a model."
+    advice = "Set it in the environment or in the project's .env, or use `provider: echo` to try without a model."
     exit_code = 4
 
 

@@ -312,3 +312,24 @@ def test_an_interrupted_run_says_how_to_go_on(project: Path, number: signal.Sign
     (line,) = [line for line in err.splitlines() if line.startswith("next ")]
     assert " --resume " in line
     assert "--set 'models.main.params={latency: 1s}'" in line
+
+
+def test_the_command_that_goes_on_can_be_pasted(failing: Path) -> None:
+    (failing / FILE).rename(failing / "pipelines" / "my rows.yaml")
+    done = here("run", "pipelines/my rows.yaml")
+    assert "llmpipe run 'pipelines/my rows.yaml' --retry-failed" in done.err
+    (evidence, *_rest) = (failing / "output" / "small" / "latest" / "failures").rglob("*.json")
+    assert "run 'pipelines/my rows.yaml' --retry-failed" in json.loads(evidence.read_text())["payload"]["reproduce"]
+
+
+def test_every_missing_key_has_a_line_of_its_own(project: Path) -> None:
+    text = (project / FILE).read_text().replace("main: {provider: echo, model: demo}",
+        "main: {provider: openai, model: gpt, fallback: [other]}\n  other: {provider: anthropic, model: claude}")  # fmt: skip
+    (project / FILE).write_text(text)
+    done = here("run", FILE)
+    assert done.code == 4
+    assert done.err.splitlines() == [
+        "error[P401]: model 'main' needs an API key, and OPENAI_API_KEY is not set",
+        "error[P401]: model 'other' needs an API key, and ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN is not set",
+        "  Set it in the environment or in the project's .env, or use `provider: echo` to try without a model.",
+    ]

@@ -142,3 +142,13 @@ def test_a_place_that_is_no_file(file: str) -> None:
 def test_a_place_behind_the_end_of_a_file(file: str) -> None:
     assert "error[C2]: gone" in render([Problem("C2", "gone", Place(file, 99, 5))])
     assert "^" in render([Problem("C2", "end", Place(file, 7, 1))])
+
+
+def test_the_values_of_a_dotenv_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text('PLAIN=hush\nMY_API_KEY="open\nnaked-word\n')
+    problems = [Problem("Y103", "a line of .env is NAME=value", Place(".env", line, 1, 9)) for line in (2, 3)]
+    for form in FORMS:
+        told = render(problems, form)
+        assert not [word for word in ("hush", "open", "naked") if word in told]
+    assert "MY_API_KEY=*****" in render(problems)

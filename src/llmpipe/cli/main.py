@@ -121,12 +121,13 @@ def _failed(console: Console, words: list[str], error: Exception) -> int:
 
 
 def told(error: LlmpipeError) -> list[str]:
-    """An error of ours as two lines: what happened, and what to do."""
+    """An error of ours: what happened, a line for each, and what to do."""
     from llmpipe.report.figures import said
 
     code = getattr(error, "row_code", None) or getattr(error, "item_code", None) or error.code
     text = str(error).replace(f" {code} ", " ", 1)
-    return [f"error[{code}]: {said(text or error.title, 2000)}", *([f"  {error.advice}"] if error.advice else ())]
+    happened = [f"error[{code}]: {said(line, 2000)}" for line in (text or error.title).splitlines()]
+    return [*happened, *([f"  {error.advice}"] if error.advice else ())]
 
 
 def _variable(name: str) -> str | None:

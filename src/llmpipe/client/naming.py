@@ -28,9 +28,11 @@ def named(name: str, models: Mapping[str, Model]) -> tuple[Model, Target]:
 
 
 def missing_key(model: Model, target: Target) -> KeyMissing:
-    """The error for a key that is in none of the target's variables."""
-    wanted = " or ".join(target.api_key_envs)
-    return KeyMissing(
-        f"model '{model.name}' needs an API key, and {wanted} is not set: set it in the environment or in the "
-        f"project's .env, or use `provider: {EMBEDDED}` to try without a model"
-    )
+    """The error for a key that is in none of the target's variables, with what to do about it."""
+    advice = KeyMissing.advice.rstrip(".")
+    return KeyMissing(f"{lacks_key(model, target)}: {advice[0].lower()}{advice[1:]}")
+
+
+def lacks_key(model: Model, target: Target) -> str:
+    """Which variable a model's key was looked for in."""
+    return f"model '{model.name}' needs an API key, and {' or '.join(target.api_key_envs)} is not set"

@@ -55,7 +55,7 @@ class Evidence:
         run = self._run
         asked = err.asked if isinstance(err, CallFailed) else None
         file = run.pipeline.path.relative_to(run.pipeline.root)
-        retry = f"llmpipe run {file} --retry-failed {run.folder.name}"
+        retry = f"llmpipe run {shlex.quote(str(file))} --retry-failed {run.folder.name}"
         return {
             "pipeline": run.pipeline.name,
             "run": run.folder.name,

@@ -72,14 +72,14 @@ def asked_models(pipeline: Pipeline, choice: Choice) -> tuple[Model, ...]:
 
 def require_keys(models: tuple[Model, ...], environment: Environment) -> None:
     """Raise KeyMissing, naming every model whose key is in none of its variables."""
-    from llmpipe.client.naming import missing_key
+    from llmpipe.client.naming import lacks_key
     from llmpipe.providers.table import resolve
 
     missing = []
     for model in models:
         target = resolve(model)
         if target.needs_key and not any(environment.secret(name) for name in target.api_key_envs):
-            missing.append(str(missing_key(model, target)))
+            missing.append(lacks_key(model, target))
     if missing:
         raise KeyMissing("\n".join(missing))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import time
 from dataclasses import asdict
 from decimal import Decimal
@@ -175,7 +176,7 @@ class Record:
         return bool(self._data["whole"]) and self._options.limit is None and self._options.key is None
 
     def _next_command(self, steps: tuple[StepCounts, ...], code: int) -> str:
-        run = f"llmpipe run {_shown(self._pipeline.path)}"
+        run = f"llmpipe run {shlex.quote(_shown(self._pipeline.path))}"
         id = self._choice.folder.name
         if any(counts.unsent for counts in steps) or code == InternalError.exit_code:
             return f"{run} --resume {id}"

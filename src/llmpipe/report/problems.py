@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -170,4 +171,6 @@ def _lines_of(file: str) -> tuple[str, ...]:
     except (OSError, ValueError):
         return ()
     text = data.decode("utf-8-sig", "replace")
+    if path.name == ".env":  # its values are keys, whatever they look like
+        text = re.sub(r"(?m)^((?:[^=\n]*=)?)(.*)$", lambda line: line[1] + "*" * len(line[2]), text)
     return tuple(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
