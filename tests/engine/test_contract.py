@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.lock import is_held
 from llmpipe.engine.results import RunReport
 from llmpipe.errors import KeyMissing, LockHeld
@@ -279,7 +279,8 @@ def test_a_full_disk_ends_the_run_with_what_came_kept(project: Project) -> None:
         assert done.returncode == 1, done.stderr
         assert "Traceback" not in done.stderr
         database = project.root / "output" / "x" / "latest" / "run.db"
-        kept = sqlite3.connect(database).execute("SELECT COUNT(*) FROM results").fetchone()[0]
+        with LedgerReader(database) as ledger:
+            kept = ledger.value("SELECT COUNT(*) FROM results")
         assert kept > 5
         before = server.total
         report = project.run(resume="last")

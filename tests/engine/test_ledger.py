@@ -18,7 +18,7 @@ from llmpipe.errors import StorageError
 
 
 def item(id: int, key: str) -> tuple[object, ...]:
-    return (id, 1, key, None, f"{id:08x}", "{}", b"", 1)
+    return (id, 1, key, None, f"{id:08x}", "{}", b"")
 
 
 def test_a_commit_makes_its_row_and_all_before_it_readable(tmp_path: Path) -> None:
@@ -41,7 +41,8 @@ def test_what_is_queued_at_the_end_is_written(tmp_path: Path) -> None:
         ledger.close()
 
     asyncio.run(main())
-    assert LedgerReader(tmp_path / "run.db").rows("SELECT key FROM items") == [("a",)]
+    with LedgerReader(tmp_path / "run.db") as reader:
+        assert reader.rows("SELECT key FROM items") == [("a",)]
 
 
 def test_numbers_go_on_where_an_earlier_process_stopped(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path: Path) -> None:
             done = 0
             try:
                 for n in range(1, 100_000):
-                    await ledger.commit(INSERT_ITEM, (n, 1, f"k{{n}}", None, "", "x" * 2000, b"", 1))
+                    await ledger.commit(INSERT_ITEM, (n, 1, f"k{{n}}", None, "", "x" * 2000, b""))
                     done = n
             except StorageError:
                 print(done)
@@ -134,6 +135,7 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path: Path) -> None:
     out = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, timeout=60, check=False)
     done = int(out.stdout)
     assert done > 10
-    kept = LedgerReader(path).value("SELECT COUNT(*) FROM items")
+    with LedgerReader(path) as reader:
+        kept = reader.value("SELECT COUNT(*) FROM items")
     assert kept >= done
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 400_000

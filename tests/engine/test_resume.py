@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from llmpipe.engine.choose import Changed
+from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.results import RunReport
 from llmpipe.engine.runs import NoSuchRun, list_runs
 from tests.engine.answers import Answers
@@ -84,8 +84,8 @@ def test_an_interrupted_run_lets_the_calls_in_flight_end(project: Project) -> No
         _, told = process.communicate(timeout=20)
         sent = server.total
         assert process.returncode == 143, told
-        database = sqlite3.connect(only_run(project) / "run.db")
-        outcomes = [row[0] for row in database.execute("SELECT outcome FROM attempts")]
+        with LedgerReader(only_run(project) / "run.db") as ledger:
+            outcomes = [row[0] for row in ledger.rows("SELECT outcome FROM attempts")]
         assert outcomes == ["ok"] * sent
         report = project.run(resume="last")
         assert server.total == 100

@@ -26,15 +26,15 @@ class Changed(LlmpipeError):
 class Choice:
     """A folder to work in; `continued` if it has a run already; `base` to take results over from.
 
-    `carry` names the steps whose results may be taken over (None = all); `fixed` those that are not run at all;
-    `wanted` the steps of this run.
+    Of the base the results of `redone` are left behind; the steps in `fixed` are not run at all; `wanted` are the
+    steps of this run.
     """
 
     folder: Path
     continued: RunInfo | None
     wanted: frozenset[str]
     base: RunInfo | None = None
-    carry: frozenset[str] | None = None
+    redone: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
     note: str = ""
     changed: bool = False
@@ -71,7 +71,8 @@ def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fing
         return Choice(runs[0].folder, runs[0], every, note=f"continuing run {runs[0].run_id}")
     finished = next((info for info in runs if info.finished), None)
     note = f"carrying over from run {finished.run_id}" if finished else ""
-    return Choice(_fresh(home), None, every, base=finished, note=note)
+    changed = finished is not None and bool(_differences(finished, fingerprint))
+    return Choice(_fresh(home), None, every, base=finished, note=note, changed=changed)
 
 
 def _differences(info: RunInfo, fingerprint: Fingerprint) -> tuple[str, ...]:
@@ -99,7 +100,7 @@ def _on_base(pipeline: Pipeline, options: RunOptions, output: Path) -> Choice:
     wanted = above | redone if options.only else every
     fixed = wanted - redone
     return Choice(
-        _fresh(home), None, wanted, base=base, carry=fixed, fixed=fixed, note=f"building on run {base.run_id}"
+        _fresh(home), None, wanted, base=base, redone=redone, fixed=fixed, note=f"building on run {base.run_id}"
     )
 
 

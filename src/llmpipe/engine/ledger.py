@@ -14,6 +14,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,25 @@ def _create(path: Path) -> None:
         connection.close()
     if found != str(schema.VERSION):
         raise StorageError(f"the ledger {path} is of version {found}, this llmpipe writes version {schema.VERSION}")
+
+
+def copy_ledger(source: Path, target: Path, changes: Sequence[tuple[str, Row]]) -> None:
+    """Copy a ledger, whoever may be reading it, and apply `changes` to the copy. Raises StorageError."""
+    try:
+        old = sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)
+        new = _connect(target)
+        try:
+            target.chmod(0o600)
+            old.backup(new)
+            new.execute("BEGIN IMMEDIATE")
+            for sql, row in changes:
+                new.execute(sql, row)
+            new.execute("COMMIT")
+        finally:
+            old.close()
+            new.close()
+    except sqlite3.Error as err:
+        raise StorageError(f"the ledger {source} could not be copied: {err}") from err
 
 
 _ORDER = {sql: rank for rank, sql in enumerate((schema.INSERT_ITEM, schema.INTEND, schema.SETTLE, schema.PUT_RESULT))}

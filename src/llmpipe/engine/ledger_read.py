@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from llmpipe.errors import StorageError
 
@@ -38,6 +38,12 @@ class LedgerReader:
         cursor = self._db.execute(sql, args)
         while block := cursor.fetchmany(size):
             yield block
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connection."""

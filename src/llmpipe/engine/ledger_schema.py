@@ -13,12 +13,13 @@ CREATE TABLE IF NOT EXISTS scopes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UN
 CREATE TABLE IF NOT EXISTS steps (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, scope INTEGER NOT NULL, kind TEXT NOT NULL, model TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS datasets (
-    name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, rows INTEGER NOT NULL, complete INTEGER NOT NULL) WITHOUT ROWID;
+    name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, rows INTEGER NOT NULL, head_bytes INTEGER NOT NULL,
+    head_sha256 TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS invocations (
     id INTEGER PRIMARY KEY, started_at REAL NOT NULL, finished_at REAL, pid INTEGER, command TEXT);
 CREATE TABLE IF NOT EXISTS items (
     id INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL, parent INTEGER, ord TEXT NOT NULL,
-    data TEXT NOT NULL, digest BLOB NOT NULL, seen INTEGER NOT NULL, live INTEGER NOT NULL DEFAULT 1,
+    data TEXT NOT NULL, digest BLOB NOT NULL, live INTEGER NOT NULL DEFAULT 1,
     UNIQUE (scope, key));
 CREATE INDEX IF NOT EXISTS items_in_order ON items (scope, ord) WHERE live = 1;
 CREATE INDEX IF NOT EXISTS items_below ON items (parent, scope) WHERE parent IS NOT NULL;
@@ -51,9 +52,9 @@ CREATE VIEW IF NOT EXISTS spending AS
 """
 
 INSERT_ITEM = (
-    "INSERT INTO items (id, scope, key, parent, ord, data, digest, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO items (id, scope, key, parent, ord, data, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (scope, key) DO UPDATE SET parent = excluded.parent, ord = excluded.ord, data = excluded.data,"
-    " digest = excluded.digest, seen = excluded.seen, live = 1"
+    " digest = excluded.digest, live = 1"
 )
 PUT_RESULT = (
     "INSERT OR REPLACE INTO results (step, item, status, digest, output, reason, error_type, code, error, permanent,"

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from llmpipe.client.reask import OutputSpec
+from llmpipe.client.output import OutputSpec
 from llmpipe.config.pipeline import Step
 from llmpipe.engine.cell_journal import CellJournal
 from llmpipe.engine.demands import Demands

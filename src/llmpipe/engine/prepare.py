@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline
-from llmpipe.engine.carry import Base
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import private_folder
 from llmpipe.engine.ledger import Ledger
@@ -145,7 +144,7 @@ async def number_things(ledger: Ledger, pipeline: Pipeline, redact: Any) -> tupl
         ledger.put("INSERT OR REPLACE INTO steps (id, name, scope, kind, model) VALUES (?, ?, ?, ?, ?)", row)
     if ledger.value("SELECT COUNT(*) FROM items") == 0:
         id = ledger.next_id("items")
-        ledger.put(INSERT_ITEM, (id, scopes[ROOT_SCOPE], "", None, "", "{}", b"", 0))
+        ledger.put(INSERT_ITEM, (id, scopes[ROOT_SCOPE], "", None, "", "{}", b""))
     await ledger.commit()
     return steps, scopes
 
@@ -168,6 +167,7 @@ def initial_tallies(
     for step in pipeline.steps:
         tally = Tally()
         tally.status.update(dict(ledger.rows(_STATUS, (steps[step.id],))))
+        tally.carried = tally.status.total()
         sql = "SELECT COUNT(*) FROM items WHERE scope = ? AND live = 1"
         tally.known_items = ledger.value(sql, (scopes[step.scope],))
         calls, tokens_in, tokens_out, cost = ledger.rows(f"{_SUMS} WHERE step = ?", (steps[step.id],))[0]
@@ -179,7 +179,7 @@ def initial_tallies(
 
 def make_client(
     pipeline: Pipeline, options: RunOptions, *, ledger: Ledger, output: Path, environment: Environment,
-    redactor: Redactor, note: Any,
+    redactor: Redactor, note: Any, providers: Mapping[str, Any],
 ) -> LLMClient:  # fmt: skip
     """The client of a run: its models, the project's cache, the budget with what earlier processes spent."""
     from llmpipe.client.budget import BudgetKeeper
@@ -197,6 +197,7 @@ def make_client(
     return LLMClient(
         limited_models(pipeline, options),
         cache=DiskCache(output / ".cache", warn=note),
+        providers=providers,
         secrets=environment.secret,
         budget=budget,
         redactor=redactor,
@@ -215,8 +216,3 @@ def coster(pipeline: Pipeline) -> Any:
         return None if price is None else cost(usage, price)
 
     return of
-
-
-def base_of(choice: Choice) -> Base | None:
-    """The earlier run to take results over from."""
-    return Base(choice.base.folder, choice.carry) if choice.base else None

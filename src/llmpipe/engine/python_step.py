@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import importlib
 import inspect
 import json
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from llmpipe.config.pipeline import Pipeline, Step
-from llmpipe.errors import ConfigError, ItemError, Problem
+from llmpipe.engine.own_code import load_object
+from llmpipe.errors import ItemError
 
 _SIDE_BY_SIDE = 8  # calls at once: threads, so that a slow function holds nobody up
 
@@ -27,7 +26,7 @@ class PythonStep:
 
     def __init__(self, step: Step, pipeline: Pipeline) -> None:
         self._step = step
-        self._function = _find(step, pipeline)
+        self._function = load_object(step.python or "", pipeline, step.place, what=f"step '{step.id}'")
         accepted = inspect.signature(self._function).parameters
         self._takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
         self._names = frozenset(accepted)
@@ -80,21 +79,6 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
 
     threading.Thread(target=body, name="python-step", daemon=True).start()
     return await future
-
-
-def _find(step: Step, pipeline: Pipeline) -> Callable[..., Any]:
-    module_name, _, name = (step.python or "").partition(":")
-    for folder in (pipeline.root, pipeline.path.parent):
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except Exception as err:
-        message = f"step '{step.id}' cannot load {step.python}: {type(err).__name__}: {err}"
-        raise ConfigError([Problem("C250", message, step.place)]) from err
-    if not callable(function):
-        raise ConfigError([Problem("C250", f"{step.python} is not a function", step.place)])
-    return function  # type: ignore[no-any-return]
 
 
 def _plain(output: Any, step: Step) -> Any:

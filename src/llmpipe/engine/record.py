@@ -91,16 +91,13 @@ class Record:
         if run.ledger.failed is None:
             run.ledger.put("UPDATE invocations SET finished_at = ? WHERE id = ?", (time.time(), run.invocation))
         run.ledger.close()
-        reader = LedgerReader(run.ledger.path)
-        try:
+        with LedgerReader(run.ledger.path) as reader:
             numbers = {
                 step.id: (run.step_numbers[step.id], run.scope_numbers[step.scope])
                 for step in self._pipeline.steps
                 if step.id in self._choice.wanted
             }
             report = self._summed_up(run, reader, numbers, notes)
-        finally:
-            reader.close()
         self._write(report)
         return report
 
@@ -109,7 +106,7 @@ class Record:
     ) -> RunReport:
         stopped = run.stopping()
         steps = tuple(
-            count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], stopped=stopped)
+            count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], since=self._started)
             for id, pair in numbers.items()
         )
         verdict = self._verdict(run, steps)

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Any
 from llmpipe.config.fingerprint import Fingerprint, fingerprint
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine import prepare
+from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
 from llmpipe.engine.files import point_latest, private_folder
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.lock import RunLock, refuse_network
 from llmpipe.engine.options import RunOptions
+from llmpipe.engine.own_code import load_providers, refuse_code
 from llmpipe.engine.plan import plan_passes
 from llmpipe.engine.record import Record
 from llmpipe.engine.results import Progress, RunReport
 from llmpipe.engine.signals import interruptible
 from llmpipe.engine.state import RunState, Stop
+from llmpipe.engine.unchanged import is_unchanged
 from llmpipe.engine.watch import watch
-from llmpipe.errors import ConfigError, Problem, StorageError
+from llmpipe.errors import StorageError
 
 if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
@@ -38,7 +41,7 @@ def run_pipeline(pipeline: Pipeline, options: RunOptions, *, environment: Enviro
     happens later is told by the report and its exit code; a fault of llmpipe itself is raised as it is.
     """
     if not options.allow_python:
-        _refuse_python(pipeline)
+        refuse_code(pipeline)
     output = options.output_dir or pipeline.root / "output"
     _prepare_output(output)
     home = private_folder(output / pipeline.name)
@@ -47,16 +50,6 @@ def run_pipeline(pipeline: Pipeline, options: RunOptions, *, environment: Enviro
         print_ = fingerprint(pipeline)
         choice = choose_run(pipeline, options, output, print_)
         return _Invocation(pipeline, options, choice, print_, environment=environment, progress=progress).run(output)
-
-
-def _refuse_python(pipeline: Pipeline) -> None:
-    found = [
-        Problem("C251", f"step '{step.id}' runs Python code", step.place, note="pass --allow-python if you trust it")
-        for step in pipeline.steps
-        if step.kind == "python"
-    ]
-    if found:
-        raise ConfigError(found)
 
 
 def _prepare_output(output: Path) -> None:
@@ -93,6 +86,7 @@ class _Invocation:
             prepare.require_keys(models, environment)
         self._redactor: Redactor = Redactor(environment.resolved)
         self._models = models
+        self._providers = {} if options.offline else load_providers(pipeline, models)
         private_folder(choice.folder)
         self._pipeline = prepare.spool_stdin(pipeline, choice.folder)
         self._notes: list[str] = [choice.note] if choice.note else []
@@ -102,6 +96,8 @@ class _Invocation:
         record = Record(self._pipeline, self._options, self._choice, self._fingerprint, redactor=self._redactor)
         try:
             record.begin()
+            if self._choice.base is not None:
+                begin_with(self._choice.base.folder, self._choice.folder, self._choice.redone)
             point_latest(self._choice.folder)
             ledger, invocation, left_open = prepare.open_ledger(self._pipeline, self._choice.folder, self._options)
         except OSError as err:
@@ -116,11 +112,7 @@ class _Invocation:
             ledger.close()
             record.crashed()
             raise
-        try:
-            return record.conclude(run, tuple(self._notes))
-        finally:
-            if run.base is not None:
-                run.base.close()
+        return record.conclude(run, tuple(self._notes))
 
     def _note(self, line: str) -> None:
         self._notes.append(line)
@@ -128,7 +120,7 @@ class _Invocation:
 
     async def _work(self, ledger: Ledger, invocation: int, output: Path) -> RunState:
         run = await self._state(ledger, invocation, output)
-        flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._choice.continued is not None)
+        flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._has_results())
         self._trust(flow, ledger)
         try:
             with self._log(), interruptible(run, self._progress):
@@ -156,7 +148,7 @@ class _Invocation:
         steps, scopes = await prepare.number_things(ledger, self._pipeline, self._redactor.text)
         client = prepare.make_client(
             self._pipeline, self._options, ledger=ledger, output=output, environment=self._environment,
-            redactor=self._redactor, note=self._note,
+            redactor=self._redactor, note=self._note, providers=self._providers,
         )  # fmt: skip
         return RunState(
             pipeline=self._pipeline,
@@ -172,26 +164,24 @@ class _Invocation:
             cost=prepare.coster(self._pipeline),
             note=self._note,
             definitions={id: bytes.fromhex(text) for id, text in self._fingerprint.steps.items()},
-            base=prepare.base_of(self._choice),
             fixed=self._choice.fixed,
             tallies=prepare.initial_tallies(ledger, self._pipeline, steps, scopes),
             recall=self._choice.continued is not None,
         )
 
+    def _has_results(self) -> bool:
+        """True if the ledger begins with results: of an earlier process of this run, or of the run it builds on."""
+        return self._choice.continued is not None or self._choice.base is not None
+
     def _trust(self, flow: Flow, ledger: Ledger) -> None:
         """Where the ledger has all items of an unchanged dataset, it stands for the file."""
-        from llmpipe.config.rows import file_digest
-
-        if self._choice.continued is None:
+        if not self._has_results():
             return
         flow.trusted = not self._choice.changed
-        known = dict(ledger.rows("SELECT name, sha256 FROM datasets WHERE complete = 1"))
+        given = self._options.retry_failed is not None or bool(self._choice.fixed)
+        noted = {name for (name,) in ledger.rows("SELECT name FROM datasets")}
         for scope in self._pipeline.scopes.values():
-            if scope.dataset is None or scope.dataset not in known:
-                continue
-            if self._options.retry_failed is not None or known[scope.dataset] == file_digest(
-                self._pipeline.datasets[scope.dataset]
-            ):
+            if scope.dataset in noted and (given or is_unchanged(ledger, self._pipeline.datasets[scope.dataset or ""])):
                 flow.sources.complete.add(scope.id)
 
     def _log(self) -> AbstractContextManager[Any]:

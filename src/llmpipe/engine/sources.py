@@ -9,35 +9,36 @@ from dataclasses import asdict
 from typing import Any
 
 from llmpipe.config.pipeline import Dataset, Scope
-from llmpipe.config.rows import Row, file_digest, read_rows
+from llmpipe.config.rows import Row, read_rows
+from llmpipe.engine.entering import Entering, Fresh
 from llmpipe.engine.groups import group_items
-from llmpipe.engine.items import Item, canonical, child_ord, digest_of, to_json
-from llmpipe.engine.ledger_schema import INSERT_ITEM
+from llmpipe.engine.items import Item, canonical, child_ord, digest_of
 from llmpipe.engine.pieces import split_text
 from llmpipe.engine.state import RunState
+from llmpipe.engine.unchanged import note_read, noted, unchanged_rows
 from llmpipe.errors import ItemError
 
 _CHUNK = 256
 _READ_AHEAD = 16 * 1024 * 1024  # bytes; packed files count ten times
-_EXISTING = "SELECT key, id FROM items WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
-_DROP_UNSEEN = "UPDATE items SET live = 0 WHERE scope = ? AND seen < ? AND live = 1"
-_DROP_BELOW = "UPDATE items SET live = 0 WHERE live = 1 AND parent IN (SELECT id FROM items WHERE live = 0)"
-_NOTE_DATASET = "INSERT OR REPLACE INTO datasets VALUES (?, ?, ?, ?)"
 _IN_ORDER = "SELECT id, key, ord, data, digest FROM items WHERE scope = ? AND live = 1"
 _SUCCEEDED = "SELECT 1 FROM results WHERE step = ? AND item = items.id AND status = 'succeeded'"
+_HAS_RESULTS = (
+    "SELECT item FROM results WHERE item IN (SELECT value FROM json_each(?))"
+    " AND step IN (SELECT value FROM json_each(?))"
+)
+_AND_SUCCEEDED = "AND status = 'succeeded'"
+_AND_LASTING = "AND (status <> 'failed' OR permanent = 1)"
 _LASTING = "SELECT 1 FROM results WHERE step = ? AND item = items.id AND (status <> 'failed' OR permanent = 1)"
-_DROP_EXTRA = "UPDATE items SET live = 0 WHERE id IN (SELECT value FROM json_each(?))"
-
-Fresh = tuple[int, str, Any, bytes]  # place among its siblings, key, data, digest
 
 
 class Sources:
     """Makes the items of scopes and writes them down. One per run."""
 
     def __init__(self, run: RunState, *, matched: bool) -> None:
-        """`matched`: the ledger may have items already, from an earlier process of this run."""
+        """`matched`: the ledger may have items already, of an earlier process or an earlier run."""
         self._run = run
         self._matched = matched
+        self._entering = Entering(run)
         self.complete: set[str] = set()  # top scopes whose items are all in the ledger
         self.counted: set[str] = set()  # top scopes of which it is known how many items they will have
 
@@ -69,34 +70,52 @@ class Sources:
     async def top_items(self, scope: Scope, open_steps: Sequence[str] = ()) -> AsyncIterator[list[Item]]:
         """The items of a top scope, in blocks, written down. Raises DataError.
 
-        Where the ledger has them all, only those come that lack a lasting result of one of `open_steps` (if given).
+        With `open_steps`, items that are as they were and have a lasting result of each of these steps are left out.
         """
         if scope.id in self.complete:
             for block in self._from_ledger(scope, open_steps):
                 yield block
             return
         count = 0
-        async for fresh in self._fresh(scope):
+        if self._matched and open_steps and scope.dataset:
+            count = await asyncio.to_thread(
+                unchanged_rows, noted(self._run.ledger, self._dataset(scope)), self._dataset(scope)
+            )
+            self._entering.see_first(scope, count)
+            for block in self._from_ledger(scope, open_steps, first=count):
+                yield block
+        async for fresh in self._fresh(scope, skip=count):
             count += len(fresh)
-            yield self.enter(scope, fresh)
+            items, same = self._entering.enter(scope, fresh, matched=self._matched)
+            yield self._open(items, same, open_steps)
         self.complete.add(scope.id)
         options = self._run.options
         if not scope.dataset or (options.limit is None and options.key is None):
             await self._note_complete(scope, count)
 
-    async def _note_complete(self, scope: Scope, count: int) -> None:
-        ledger = self._run.ledger
-        if self._matched:
-            ledger.put(_DROP_UNSEEN, (self._run.scope_numbers[scope.id], self._run.invocation))
-            for _ in self._run.pipeline.scopes:
-                ledger.put(_DROP_BELOW)
-        if scope.dataset:
-            sha256 = await asyncio.to_thread(file_digest, self._run.pipeline.datasets[scope.dataset])
-            await ledger.commit(_NOTE_DATASET, (scope.dataset, sha256, count, 1))
+    def _open(self, items: list[Item], same: set[int], open_steps: Sequence[str]) -> list[Item]:
+        """The items without those that are as they were and lack nothing."""
+        if not same or not open_steps:
+            return items
+        numbers = [self._run.step_numbers[id] for id in open_steps]
+        lasting = _AND_LASTING if self._run.options.retry_failed is None else _AND_SUCCEEDED
+        sql = f"{_HAS_RESULTS} {lasting} GROUP BY item HAVING COUNT(*) = ?"
+        done = {id for (id,) in self._run.ledger.rows(sql, (json.dumps(list(same)), json.dumps(numbers), len(numbers)))}
+        return [item for item in items if item.id not in done]
 
-    async def _fresh(self, scope: Scope) -> AsyncIterator[list[Fresh]]:
+    async def _note_complete(self, scope: Scope, count: int) -> None:
+        if self._matched:
+            self._entering.drop_unseen(scope)
+        if scope.dataset:
+            await asyncio.to_thread(note_read, self._run.ledger, self._dataset(scope), count)
+        await self._run.ledger.commit()
+
+    def _dataset(self, scope: Scope) -> Dataset:
+        return self._run.pipeline.datasets[scope.dataset or ""]
+
+    async def _fresh(self, scope: Scope, *, skip: int) -> AsyncIterator[list[Fresh]]:
         if scope.kind == "dataset":
-            async for block in self._rows(self._run.pipeline.datasets[scope.dataset or ""]):
+            async for block in self._rows(self._dataset(scope), skip):
                 yield block
         elif scope.kind == "group":
             groups = ((n, *group) for n, group in enumerate(group_items(self._run, scope)))
@@ -106,14 +125,15 @@ class Sources:
             for block in _blocks(self._children_data(self._run.root, scope)):
                 yield block
 
-    async def _rows(self, dataset: Dataset) -> AsyncIterator[list[Fresh]]:
+    async def _rows(self, dataset: Dataset, skip: int) -> AsyncIterator[list[Fresh]]:
+        """The rows behind the first `skip`, which are read all the same: keys must not repeat."""
         options = self._run.options
         rows = enumerate(read_rows(dataset))
         left = options.limit
         while left is None or left > 0:
             block, error = await asyncio.to_thread(_take, rows, _CHUNK if left is None else min(left, _CHUNK))
             left = None if left is None else left - len(block)
-            wanted = [(n, row) for n, row in block if options.key is None or row.key == options.key]
+            wanted = [(n, row) for n, row in block if n >= skip and (options.key is None or row.key == options.key)]
             if wanted:
                 yield [(n, row.key, row.data, digest_of(canonical(row.data))) for n, row in wanted]
             if error is not None:
@@ -121,13 +141,17 @@ class Sources:
             if not block or (options.key is not None and wanted):
                 break
 
-    def _from_ledger(self, scope: Scope, open_steps: Sequence[str]) -> Iterator[list[Item]]:
+    def _from_ledger(
+        self, scope: Scope, open_steps: Sequence[str], *, first: int | None = None
+    ) -> Iterator[list[Item]]:
+        """The items of a top scope as the ledger has them, only the `first` places if given."""
         numbers = [self._run.step_numbers[id] for id in open_steps]
         lasting = _LASTING if self._run.options.retry_failed is None else _SUCCEEDED
         lacks = " OR ".join(f"NOT EXISTS ({lasting})" for _ in numbers)
         chosen, more = self._chosen(scope)
-        sql = f"{_IN_ORDER}{f' AND ({lacks})' if lacks else ''}{chosen}"
-        args = (self._run.scope_numbers[scope.id], *numbers, *more)
+        upto = () if first is None else (child_ord("", first),)
+        sql = f"{_IN_ORDER}{f' AND ({lacks})' if lacks else ''}{' AND ord < ?' if upto else ''}{chosen}"
+        args = (self._run.scope_numbers[scope.id], *numbers, *upto, *more)
         for block in self._run.ledger.scan(sql, args, size=_CHUNK):
             yield [
                 Item(id, scope.id, key, ord, json.loads(data), parent=self._run.root, digest=digest)
@@ -148,19 +172,11 @@ class Sources:
 
     def expand(self, parent: Item, scope: Scope, *, matched: bool) -> list[Item]:
         """The items of a child scope below `parent`, written down. `matched`: some may be in the ledger already."""
-        items = self.enter(scope, list(self._children_data(parent, scope)), parent=parent, matched=matched)
+        fresh = list(self._children_data(parent, scope))
+        items, _ = self._entering.enter(scope, fresh, parent=parent, matched=matched)
         if matched:
-            self._drop_extra(parent, scope, {item.id for item in items})
+            self._entering.drop_others(parent, scope, {item.id for item in items})
         return items
-
-    def _drop_extra(self, parent: Item, scope: Scope, kept: set[int]) -> None:
-        sql = "SELECT id FROM items WHERE parent = ? AND scope = ? AND live = 1"
-        there = self._run.ledger.rows(sql, (parent.id, self._run.scope_numbers[scope.id]))
-        extra = [id for (id,) in there if id not in kept]
-        if extra:
-            self._run.ledger.put(_DROP_EXTRA, (json.dumps(extra),))
-            for _ in self._run.pipeline.scopes:
-                self._run.ledger.put(_DROP_BELOW)
 
     def _children_data(self, parent: Item, scope: Scope) -> Iterator[Fresh]:
         prefix = f"{parent.key}/" if parent.key else ""
@@ -203,34 +219,6 @@ class Sources:
             return [{"": f"the text to split is {type(text).__name__}, not text"}]
         pieces = split_text(text, by=split.by, size=split.size, overlap=split.overlap)
         return [asdict(piece) for piece in pieces]
-
-    # -- into the ledger -------------------------------------------------------------------------------------------
-
-    def enter(
-        self, scope: Scope, fresh: list[Fresh], *, parent: Item | None = None, matched: bool | None = None
-    ) -> list[Item]:
-        """Items with their numbers, queued for the ledger."""
-        number = self._run.scope_numbers[scope.id]
-        look = self._matched if matched is None else matched
-        there = self._there(number, [key for _, key, _, _ in fresh]) if look and fresh else {}
-        above = parent if parent is not None and parent is not self._run.root else None
-        items = []
-        for n, key, data, digest in fresh:
-            id = there.get(key) or self._run.ledger.next_id("items")
-            ord = child_ord(above.ord if above else "", n)
-            item = Item(id, scope.id, key, ord, data, parent=parent or self._run.root, digest=digest)
-            text = self._run.redact_data(to_json(data))
-            row = (id, number, key, above.id if above else None, ord, text, digest, self._run.invocation)
-            self._run.ledger.put(INSERT_ITEM, row)
-            items.append(item)
-        fresh_items = len(items) - len(there)
-        for step in self._run.pipeline.steps:
-            if step.scope == scope.id:
-                self._run.tallies[step.id].known_items += fresh_items
-        return items
-
-    def _there(self, scope: int, keys: list[str]) -> dict[str, int]:
-        return dict(self._run.ledger.rows(_EXISTING, (scope, json.dumps(keys))))
 
 
 def _take(rows: Iterator[tuple[int, Row]], count: int) -> tuple[list[tuple[int, Row]], Exception | None]:

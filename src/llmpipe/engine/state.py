@@ -22,7 +22,6 @@ from llmpipe.types import Usage
 if TYPE_CHECKING:
     from llmpipe.client.client import LLMClient
     from llmpipe.client.redact import Redactor
-    from llmpipe.engine.carry import Base
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class RunState:
     cost: Callable[[str, Usage], Decimal | None]
     note: Callable[[str], None]
     definitions: Mapping[str, bytes]  # step id → digest of its own definition
-    base: Base | None = None  # an earlier run whose results may be carried over
     fixed: frozenset[str] = frozenset()  # steps that are only carried over, never run (--only, --from)
     wholes: Wholes = field(default_factory=Wholes)
     tallies: dict[str, Tally] = field(default_factory=dict)

@@ -59,48 +59,38 @@ class StepRunner:
 
         `known` is what an earlier process of this run wrote down.
         """
-        if self._is_split and isinstance(item.data, dict) and "" in item.data:
-            return await self._failed(item, known, b"", ItemError(item.data[""], code="D320"))
         try:
+            if self._is_split and isinstance(item.data, dict) and "" in item.data:
+                raise ItemError(item.data[""], code="D320")
             names = self._sight.scope(item, self._run.expand)
             digest = self._sight.digest(item)
         except Blocked as blocked:
             return await self._blocked(item, known, blocked.cell)
         except ItemError as err:
             return await self._failed(item, known, b"", err)
-        taken = await self._take_over(item, known, digest)
-        if taken is not None:
-            return taken
+        if self._step.id in self._run.fixed:
+            return known or UNSENT
+        if known is not None and known.digest == digest and self._holds(known):
+            return known
+        return await self._afresh(item, known, digest, names)
+
+    async def _afresh(self, item: Item, known: Cell | None, digest: bytes, names: dict[str, Any]) -> Cell:
+        """Make a cell that is not there yet, or was made of other input."""
         if known is not None and known.status == "succeeded":
             await self._drop(item, known)
             known = None
-        if self._run.stopping() or self._step.id in self._run.fixed:
+        if self._run.stopping():
             return UNSENT
         return await self._make(item, known, digest, names)
 
     async def _blocked(self, item: Item, known: Cell | None, cell: Cell) -> Cell:
+        if self._step.id in self._run.fixed:
+            return known or UNSENT
         if cell.status == "unsent" and known is not None and known.status == "succeeded":
             await self._drop(item, known)
         if cell.status == "unsent" or known == cell:
             return cell
         return await self._write(item, known, cell)
-
-    async def _take_over(self, item: Item, known: Cell | None, digest: bytes) -> Cell | None:
-        """What this run, or the run it builds on, already has for the very same input."""
-        if known is not None and known.digest == digest and self._holds(known):
-            self.tally.carried += 1
-            return known
-        base = self._run.base
-        found = base.find(self._step.id, item) if base else None
-        if base is None or found is None:
-            return None
-        fixed = self._step.id in self._run.fixed
-        if not fixed and (found.cell.digest != digest or not self._holds(found.cell)):
-            return None
-        self.tally.carried += 1
-        self.tally.change(known, found.cell)
-        await self._run.ledger.commit(PUT_RESULT, base.row(found, self._number, item, self._run.folder))
-        return found.cell
 
     def _holds(self, cell: Cell) -> bool:
         """A success holds; so does a failure that would only fail again, until it is asked for."""
@@ -176,7 +166,7 @@ class StepRunner:
 
     async def _drop(self, item: Item, known: Cell) -> None:
         """Take back a result that was made of other input: until it is redone the item counts as unsent."""
-        self.tally.status[known.status] -= 1
+        self.tally.forget(known)
         await self._run.ledger.commit(_DROP, (self._number, item.id))
 
     async def _write(

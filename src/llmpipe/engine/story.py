@@ -94,24 +94,25 @@ _ATTEMPTS = (
 
 def step_items(info: RunInfo, step: str, *, status: str | None = None, limit: int | None = None) -> Iterator[ItemRow]:
     """The items of a step in input order. Raises NoSuchRun for an unknown step, StorageError."""
-    ledger = LedgerReader(info.folder / "run.db")
-    number, scope = _numbers(ledger, step)
-    args = {"step": number, "scope": scope, "status": status, "limit": -1 if limit is None else limit}
-    for block in ledger.scan(_ROWS, args):
-        for key, found, code, error, reason, output in block:
-            yield ItemRow(key, found, code, error, reason, json.loads(output) if output else None)
+    with LedgerReader(info.folder / "run.db") as ledger:
+        number, scope = _numbers(ledger, step)
+        args = {"step": number, "scope": scope, "status": status, "limit": -1 if limit is None else limit}
+        for block in ledger.scan(_ROWS, args):
+            for key, found, code, error, reason, output in block:
+                yield ItemRow(key, found, code, error, reason, json.loads(output) if output else None)
 
 
 def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
     """The whole story of one item in one step. Raises NoSuchRun if there is no such step or item, StorageError."""
-    ledger = LedgerReader(info.folder / "run.db")
-    number, scope = _numbers(ledger, step)
-    found = ledger.rows(_ITEM, (number, scope, key))
-    if not found:
-        near = ledger.rows("SELECT key FROM items WHERE scope = ? AND live = 1 ORDER BY ord LIMIT 5", (scope,))
-        raise NoSuchRun(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
-    id, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0]
-    attempts = tuple(_attempt(row) for row in ledger.rows(_ATTEMPTS, (number, id)))
+    with LedgerReader(info.folder / "run.db") as ledger:
+        number, scope = _numbers(ledger, step)
+        found = ledger.rows(_ITEM, (number, scope, key))
+        if not found:
+            near = ledger.rows("SELECT key FROM items WHERE scope = ? AND live = 1 ORDER BY ord LIMIT 5", (scope,))
+            raise NoSuchRun(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
+        attempts = tuple(_attempt(row) for row in ledger.rows(_ATTEMPTS, (number, found[0][0])))
+        kept = _kept(ledger, number, found[0][0])
+    _, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0]
     path = info.folder / file if file else None
     total = Usage()
     for attempt in attempts:
@@ -134,7 +135,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
         answered_by=answered_by,
         reasks=reasks or 0,
         failure_file=path if path is not None and path.exists() else None,
-        messages=_messages(path) or _kept(ledger, number, id) or _cached(info, request_key),
+        messages=_messages(path) or kept or _cached(info, request_key),
     )
 
 

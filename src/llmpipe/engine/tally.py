@@ -57,8 +57,13 @@ class Tally:
     def change(self, old: Cell | None, new: Cell) -> None:
         """A cell came to be, or became another."""
         if old is not None:
-            self.status[old.status] -= 1
+            self.forget(old)
         self.status[new.status] += 1
+
+    def forget(self, old: Cell) -> None:
+        """A cell of an earlier process or run is no more."""
+        self.status[old.status] -= 1
+        self.carried -= 1
 
     def failures(self) -> int:
         """Cells that failed so far."""

@@ -13,10 +13,11 @@ from llmpipe.engine.tally import Tally
 from llmpipe.errors import CallFailed, LlmpipeError, every_class
 
 _STATUS = (
-    "SELECT COALESCE(results.status, 'unsent'), COUNT(*), SUM(results.carried), SUM(results.cached),"
+    "SELECT COALESCE(results.status, 'unsent'), COUNT(*),"
+    " SUM(results.finished_at < :since AND results.status <> 'skipped'), SUM(results.cached),"
     " SUM(results.retries), SUM(results.reasks), SUM(results.fallbacks)"
-    " FROM items LEFT JOIN results ON results.item = items.id AND results.step = ?"
-    " WHERE items.scope = ? AND items.live = 1 GROUP BY 1"
+    " FROM items LEFT JOIN results ON results.item = items.id AND results.step = :step"
+    " WHERE items.scope = :scope AND items.live = 1 GROUP BY 1"
 )
 _SPENT = (
     "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(outcome = 'ok' AND (input_tokens IS NULL OR"
@@ -40,11 +41,16 @@ def model_label(pipeline: Pipeline, id: str) -> str:
 
 
 def count_step(
-    ledger: LedgerReader, pipeline: Pipeline, id: str, *, numbers: tuple[int, int], tally: Tally, stopped: bool
+    ledger: LedgerReader, pipeline: Pipeline, id: str, *, numbers: tuple[int, int], tally: Tally, since: float
 ) -> StepCounts:
-    """The counts of one step from the ledger; `numbers` are the ledger's for the step and its scope."""
+    """The counts of one step from the ledger; `numbers` are the ledger's for the step and its scope.
+
+    What was made before `since` (seconds since the epoch) counts as carried over.
+    """
     step, scope = numbers
-    rows: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in ledger.rows(_STATUS, (step, scope))}
+    rows: dict[str, tuple[Any, ...]] = {
+        row[0]: row[1:] for row in ledger.rows(_STATUS, {"step": step, "scope": scope, "since": since})
+    }
 
     def total(column: int) -> int:
         return sum(row[column] or 0 for row in rows.values())
@@ -62,7 +68,7 @@ def count_step(
         failed=status("failed"),
         skipped=status("skipped"),
         unsent=status("unsent"),
-        carried=tally.carried,
+        carried=total(1),
         cached=total(2),
         calls=calls,
         retries=total(3),
@@ -75,7 +81,7 @@ def count_step(
         unpriced=unpriced or 0,
         p50_s=tally.latencies.quantile(0.5),
         p95_s=tally.latencies.quantile(0.95),
-        done=not stopped,
+        done=tally.done,
     )
 
 

@@ -1,0 +1,96 @@
+"""How items get into the ledger: new ones with a number, known ones matched by key, those that are gone taken out."""
+
+from __future__ import annotations
+
+import json
+
+from llmpipe.config.pipeline import Scope
+from llmpipe.engine.items import Item, child_ord, to_json
+from llmpipe.engine.ledger_schema import INSERT_ITEM
+from llmpipe.engine.state import RunState
+
+Fresh = tuple[int, str, object, bytes]  # place among its siblings, key, data, digest
+
+_THERE = "SELECT key, id, ord, digest, live FROM items WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
+_LIVE = "SELECT id FROM items WHERE scope = ? AND live = 1"
+_DROP = "UPDATE items SET live = 0 WHERE id IN (SELECT value FROM json_each(?))"
+_DROP_BELOW = "UPDATE items SET live = 0 WHERE live = 1 AND parent IN (SELECT id FROM items WHERE live = 0)"
+
+
+class Entering:
+    """Writes items down. One per run."""
+
+    def __init__(self, run: RunState) -> None:
+        self._run = run
+        self._seen = bytearray()  # a bit per item number: entered by this process
+        self.dropped = False
+
+    def enter(
+        self, scope: Scope, fresh: list[Fresh], *, parent: Item | None = None, matched: bool
+    ) -> tuple[list[Item], set[int]]:
+        """Items with their numbers, queued for the ledger where they are new or changed; and which are as they were.
+
+        `matched`: some may be in the ledger already.
+        """
+        number = self._run.scope_numbers[scope.id]
+        keys = json.dumps([key for _, key, _, _ in fresh]) if matched and fresh else ""
+        rows = self._run.ledger.rows(_THERE, (number, keys)) if keys else []
+        there = {key: rest for key, *rest in rows}
+        above = parent if parent is not None and parent is not self._run.root else None
+        items, same = [], set()
+        for n, key, data, digest in fresh:
+            ord = child_ord(above.ord if above else "", n)
+            known = there.get(key)
+            id = known[0] if known else self._run.ledger.next_id("items")
+            item = Item(id, scope.id, key, ord, data, parent=parent or self._run.root, digest=digest)
+            items.append(item)
+            if matched:
+                self._see(id)
+            if known and known[2:] == [digest, 1]:
+                same.add(id)
+            if not known or known[1:] != [ord, digest, 1]:
+                text = self._run.redact_data(to_json(data))
+                self._run.ledger.put(INSERT_ITEM, (id, number, key, above.id if above else None, ord, text, digest))
+        self._count(scope, len(fresh) - sum(live for *_, live in there.values()))
+        return items, same
+
+    def see_first(self, scope: Scope, rows: int) -> None:
+        """Take the items of the first `rows` places for entered: their rows are known to be as they were."""
+        sql = f"{_LIVE} AND ord < ?"
+        for block in self._run.ledger.scan(sql, (self._run.scope_numbers[scope.id], child_ord("", rows))):
+            for (id,) in block:
+                self._see(id)
+
+    def drop_unseen(self, scope: Scope) -> None:
+        """Take out the items of a top scope that this process did not enter, with all below them."""
+        blocks = self._run.ledger.scan(_LIVE, (self._run.scope_numbers[scope.id],), size=5000)
+        self._drop(scope, [id for block in blocks for (id,) in block if not self._was_seen(id)])
+
+    def drop_others(self, parent: Item, scope: Scope, kept: set[int]) -> None:
+        """Take out the items of a child scope below `parent` that are not among `kept`."""
+        there = self._run.ledger.rows(f"{_LIVE} AND parent = ?", (self._run.scope_numbers[scope.id], parent.id))
+        self._drop(scope, [id for (id,) in there if id not in kept])
+
+    def _drop(self, scope: Scope, ids: list[int]) -> None:
+        if not ids:
+            return
+        self.dropped = True
+        self._count(scope, -len(ids))
+        self._run.ledger.put(_DROP, (json.dumps(ids),))
+        for _ in self._run.pipeline.scopes:
+            self._run.ledger.put(_DROP_BELOW)
+
+    def _count(self, scope: Scope, more: int) -> None:
+        for step in self._run.pipeline.steps:
+            if step.scope == scope.id:
+                self._run.tallies[step.id].known_items += more
+
+    def _see(self, id: int) -> None:
+        place = id >> 3
+        if place >= len(self._seen):
+            self._seen.extend(bytes(max(1024, place + 1 - len(self._seen))))
+        self._seen[place] |= 1 << (id & 7)
+
+    def _was_seen(self, id: int) -> bool:
+        place = id >> 3
+        return place < len(self._seen) and bool(self._seen[place] & (1 << (id & 7)))
