@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmpipe.client.disk_cache import DiskCache
     from llmpipe.client.failures import persist_raw_failure
     from llmpipe.client.keys import make_cache_key
-    from llmpipe.client.reask import OutputSpec
+    from llmpipe.client.output import OutputSpec
     from llmpipe.errors import (
         AccessDenied,
         AccountError,
@@ -147,7 +147,7 @@ _HOMES = {
     "client.disk_cache": ("DiskCache",),
     "client.failures": ("persist_raw_failure",),
     "client.keys": ("make_cache_key",),
-    "client.reask": ("OutputSpec",),
+    "client.output": ("OutputSpec",),
     "policy": ("Budget", "CachePolicy", "CallPolicy", "Limits", "Retry", "Timeout", "add_jitter", "backoff_delay"),
     "types": ("Attempt", "LLMRequest", "LLMResponse", "Message", "Model", "Price", "Usage"),
 }

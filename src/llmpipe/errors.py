@@ -234,6 +234,7 @@ class CallFailed(LlmpipeError, RuntimeError):
         self.attempts: tuple[Attempt, ...] = ()  # filled by the client before the error leaves it
         self.request_id: str | None = None
         self.asked: LLMRequest | None = None  # the request, filled by a run
+        self.reasks = 0  # how often the answer had been asked for again, filled by client.reask
         self.sent = True  # False: stopped before anything was sent (closed gate, open breaker, budget, offline)
 
     @property

@@ -178,7 +178,7 @@ def test_another_model_is_asked_with_its_own_parameters_and_key() -> None:
     assert [c.request.max_output_tokens for c in inner.calls] == [10, 99]
     assert len({c.key for c in inner.calls}) == 2
     assert answer.notes == ("fallback:strong",)
-    assert call.answerer == inner.calls[1].target
+    assert call.answerer is inner.calls[1]
     assert {c.request_id for c in inner.calls} == {"r-1"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,20 +45,39 @@ def aimed(call: Call, model: Model, target: Target) -> Call:
 
 
 def asking(call: Call, asked: LLMRequest) -> Call:
-    """Another question to the same model, as part of the same call."""
-    twin = first_call(
-        asked, call.model, call.target, request_id=call.request_id, policy=call.policy, journal=call.journal
-    )
+    """Another question to the model that answered, as part of the same call; the fallbacks behind it are left."""
+    by = call.answerer
+    if by is None:
+        return _going_on(call, asked, call.model, call.target, policy=call.policy)
+    names, words = _fallbacks(call)
+    behind = names[names.index(by.model.name) + 1 :] if by.model.name in names else ()
+    return _going_on(call, asked, by.model, by.target, policy=replace(call.policy, fallback=behind, fallback_on=words))
+
+
+def asking_another(call: Call, asked: LLMRequest, model: Model, target: Target) -> Call:
+    """Another question to another model, as part of the same call; its own fallbacks hold, or those of the policy."""
+    named = call.policy.fallback
+    rest = None if named is None else tuple(name for name in named if name != model.name)
+    return _going_on(call, asked, model, target, policy=replace(call.policy, fallback=rest))
+
+
+def _going_on(call: Call, asked: LLMRequest, model: Model, target: Target, *, policy: CallPolicy) -> Call:
+    twin = first_call(asked, model, target, request_id=call.request_id, policy=policy, journal=call.journal)
     twin.attempts, twin.order = call.attempts, call.order
     return twin
 
 
 def others(call: Call, error: CallFailed) -> tuple[str, ...]:
     """The models that may be asked after `error`, in order: of the policy, else of the call's own model."""
-    policy, model = call.policy, call.model
-    own = policy.fallback is None
-    names, words = (model.fallback, model.fallback_on) if own else (policy.fallback or (), policy.fallback_on)
+    names, words = _fallbacks(call)
     return tuple(n for n in names if (is_meant(error, words[n]) if n in words else error.fallback))
+
+
+def _fallbacks(call: Call) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
+    policy, model = call.policy, call.model
+    if policy.fallback is None:
+        return model.fallback, model.fallback_on
+    return policy.fallback, policy.fallback_on
 
 
 def filled(request: LLMRequest, model: Model) -> LLMRequest:

@@ -72,7 +72,7 @@ class Call:
     journal: Journal | None = None
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
     order: int = 0  # of the calls that wait at a gate the one of the lowest order goes first
-    answerer: Target | None = None  # who answered, where that is a fallback and not `target`
+    answerer: Call | None = None  # the call to the fallback that was asked last, where one was
 
     @property
     def number(self) -> int:

@@ -15,8 +15,9 @@ from llmpipe.client.cache import Cache, SimpleMemoryCache
 from llmpipe.client.journal import Journal
 from llmpipe.client.loop_thread import LoopThread
 from llmpipe.client.naming import missing_key, named
+from llmpipe.client.output import OutputSpec, spec_of
 from llmpipe.client.override import CURRENT, overridden
-from llmpipe.client.reask import OutputSpec, ask, spec_of
+from llmpipe.client.reask import ask
 from llmpipe.client.redact import Redactor
 from llmpipe.client.room import Parts, Room, open_room
 from llmpipe.errors import BadRequest
@@ -126,7 +127,7 @@ class LLMClient:
         policy = bounded(self.policy if policy is None else policy, timeout_s, max_retries)
         model, target = self.resolve(req.model)
         if not policy.offline:
-            self._require_keys(model, target, policy)
+            self._require_keys(model, target, policy, output)
         call = first_call(
             replace(req, force_error=True) if force_error else req,
             model,
@@ -141,7 +142,7 @@ class LLMClient:
         if output is None and call.request.schema is not None:
             output = spec_of(call.request.schema)
         handler = self._room().handler
-        return await (handler(call) if output is None else ask(handler, call, output))
+        return await (handler(call) if output is None else ask(handler, call, output, resolve=self.resolve))
 
     async def _provider_call(
         self,
@@ -236,8 +237,8 @@ class LLMClient:
             refusal.sent = False
             raise refusal
 
-    def _require_keys(self, model: Model, target: Target, policy: CallPolicy) -> None:
-        """Raise KeyMissing unless the model and its fallbacks have their keys; an override needs none."""
+    def _require_keys(self, model: Model, target: Target, policy: CallPolicy, output: OutputSpec | None) -> None:
+        """Raise KeyMissing unless the model, its fallbacks and who is asked again have keys; an override needs none."""
         if self._override is not None:
             return
         names = model.fallback if policy.fallback is None else policy.fallback
@@ -245,6 +246,7 @@ class LLMClient:
             if aim.needs_key and not any(self._secret(name) for name in aim.api_key_envs):
                 raise missing_key(one, aim)
 
+        names = (*names, output.reask_model) if output is not None and output.reask_model is not None else names
 
 def bounded(policy: CallPolicy, timeout_s: float | None, max_retries: int | None) -> CallPolicy:
     """`policy` with these bounds. The total grows with `timeout_s` where it would cut attempts short.

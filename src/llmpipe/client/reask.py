@@ -1,44 +1,52 @@
-"""Validates an answer and asks again with the validator's own words: the one function for steps and notebooks alike."""
+"""Asks again, with the validator's own words, until an answer holds: the one function for steps and notebooks alike."""
 
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from llmpipe.client.aim import asking
+from llmpipe.client.aim import asking, asking_another
 from llmpipe.client.call import Call, Handler
-from llmpipe.errors import CallFailed, CheckFailed, InvalidOutput, NotJson, SchemaMismatch
-from llmpipe.structured.messages import reask_for_check, reask_for_json, reask_for_violations
-from llmpipe.structured.reading import read_json
-from llmpipe.types import LLMRequest, LLMResponse, Message
+from llmpipe.client.output import OutputSpec, read_output
+from llmpipe.client.prices import cost_of
+from llmpipe.errors import CallFailed, InvalidOutput, RequestRefused, Truncated
+from llmpipe.types import LLMRequest, LLMResponse, Message, Model, Usage
 
 if TYPE_CHECKING:
-    from llmpipe.structured.schema import OutputSchema
+    from llmpipe.providers.table import Target
 
-DEFAULT_REASKS = 1
-_KEPT_SCHEMAS = 64
-_LISTED = 3
+LARGER = 2  # times the room of an answer that was cut off
+
+
+async def ask(
+    handler: Handler, call: Call, spec: OutputSpec, *, resolve: Callable[[str], tuple[Model, Target]]
+) -> LLMResponse:
+    """The answer to `call` with its validated `output`; invalid ones are asked for again, at most `max_reasks` times.
+
+    Each re-ask is a request of its own (own key, own retries, own total clock) that shows the model its reply and what
+    is wrong with it. It goes to `spec.reask_model`, else to the model that answered, so after a fallback to that one:
+    the first choice has just failed, and the conversation is not its own. Re-asks end early when the reply stays the
+    same. The response counts the tokens and the cost of all tries.
+
+    Raises NotJson, SchemaMismatch or CheckFailed, with every try in `details["tries"]`. An answer that is refused, cut,
+    filtered or empty is another error, which is never parsed and never asked again unchanged (facts B2.6); with
+    `spec.extend` one that was cut is asked for once with a larger limit.
+    """
+    talk = _Talk(handler, call, spec, resolve)
+    while True:
+        response = await talk.answer()
+        try:
+            output, notes = await read_output(response, talk.answerer, spec)
+        except InvalidOutput as err:
+            talk.go_on(response, err)
+        else:
+            return talk.concluded(response, output, notes)
 
 
 @dataclass(frozen=True, slots=True)
-class OutputSpec:
-    """What an answer has to hold.
-
-    `schema`: the answer is JSON that fits it. `check` gets the value (the text, without a schema) and returns what is
-    wrong with it in one sentence, or None. `max_reasks`: how often a model is asked again; 0 = never.
-    `repair`: almost-JSON is mended before it is validated, and marked.
-    """
-
-    schema: OutputSchema | None = None
-    check: Callable[[Any], str | None] | None = None
-    max_reasks: int = DEFAULT_REASKS
-    repair: bool = False
-
-
-@dataclass(slots=True)
 class _Try:
     """One answer of the conversation, and what is wrong with it."""
 
@@ -46,84 +54,106 @@ class _Try:
     error: InvalidOutput
 
 
-async def ask(handler: Handler, call: Call, spec: OutputSpec) -> LLMResponse:
-    """The answer to `call` with its validated `output`; invalid ones are asked for again, at most `max_reasks` times.
+class _Talk:
+    """The conversation about one item: the call that is next, the tries before it, and the answer that was cut."""
 
-    Each re-ask is a request of its own (own key, own retries) that shows the model its reply and what is wrong with it;
-    it ends early when the model repeats its reply. The response counts the tokens and the cost of all tries.
-    Raises NotJson, SchemaMismatch or CheckFailed, with every try in `details["tries"]`; an answer that is refused, cut,
-    filtered or empty is another error, which is never parsed and never asked again (facts B2.6).
-    """
-    tries: list[_Try] = []
-    asked = call.asked
-    while True:
+    def __init__(
+        self, handler: Handler, call: Call, spec: OutputSpec, resolve: Callable[[str], tuple[Model, Target]]
+    ) -> None:
+        self._handler, self._call, self._spec, self._resolve = handler, call, spec, resolve
+        self._tries: list[_Try] = []
+        self._cut: Truncated | None = None
+        self._cut_cost: Decimal | None = Decimal(0)
+
+    @property
+    def answerer(self) -> Call:
+        """The call that was answered: a fallback's, where one stood in."""
+        return self._call.answerer or self._call
+
+    async def answer(self) -> LLMResponse:
+        """The next answer, whatever it holds. Raises CallFailed, with the tries before it."""
         try:
-            response = await handler(call)
+            return await self._handler(self._call)
         except CallFailed as err:
-            if tries:
-                err.details = {"error": err.details, "tries": _told(tries)}
-            raise
+            longer = self._longer(err) if isinstance(err, Truncated) else None
+            if not isinstance(err, Truncated) or longer is None:
+                raise self._told(err) from None
+            cut = err
+        self._call = longer
         try:
-            output, notes = await _read(response, call, spec)
-        except InvalidOutput as err:
-            repeated = bool(tries) and tries[-1].response.text == response.text
-            tries.append(_Try(response, err))
-            if repeated or len(tries) > spec.max_reasks:
-                raise _final(tries, call) from None
-            asked = _again(asked, response.text, err)
-            call = asking(call, asked)
+            return await self._handler(longer)
+        except RequestRefused as err:  # more than the model can write: the answer was cut, and stays so
+            cut.attempts = err.attempts
+            raise self._told(cut) from err
+        except CallFailed as err:
+            raise self._told(err) from None
+
+    def go_on(self, response: LLMResponse, err: InvalidOutput) -> None:
+        """Make the re-ask after an invalid answer. Raises the last error where there is to be none."""
+        repeated = bool(self._tries) and self._tries[-1].response.text.strip() == response.text.strip()
+        self._tries.append(_Try(response, err))
+        if repeated or len(self._tries) > self._spec.max_reasks:
+            raise self._final()
+        asked = _again(self.answerer.asked, response.text, err)
+        another = self._spec.reask_model
+        if another is None:
+            self._call = asking(self._call, asked)
         else:
-            return _summed(replace(response, output=output, notes=(*response.notes, *notes)), tries)
+            self._call = asking_another(self._call, asked, *self._resolve(another))
 
+    def concluded(self, response: LLMResponse, output: Any, notes: tuple[str, ...]) -> LLMResponse:
+        """The valid answer, with the tokens, money and seconds of everything before it."""
+        extended = ("extended",) if self._cut is not None else ()
+        notes = tuple(dict.fromkeys((*response.notes, *extended, *notes)))
+        found = replace(response, output=output, notes=notes)
+        return self._summed(found, self._tries) if self._tries or self._cut is not None else found
 
-def spec_of(schema: Mapping[str, Any]) -> OutputSpec:
-    """The spec of a request that brings only a schema. Raises SchemaUnusable if that is no JSON Schema."""
-    from llmpipe.structured.schema import compile_schema
+    def _longer(self, err: Truncated) -> Call | None:
+        """The same question with more room for the answer; None if that was tried, or is not to be."""
+        call = self.answerer
+        allowed = call.request.max_output_tokens or call.target.dialect.default_output_tokens
+        if not self._spec.extend or self._cut is not None or allowed is None:
+            return None
+        self._cut = err
+        self._cut_cost = cost_of(call.model, err.usage or Usage())
+        return asking(self._call, replace(call.asked, max_output_tokens=allowed * LARGER))
 
-    name = json.dumps(schema, sort_keys=True, default=dict)
-    spec = _specs.get(name)
-    if spec is None:
-        if len(_specs) >= _KEPT_SCHEMAS:
-            _specs.clear()
-        spec = _specs[name] = OutputSpec(compile_schema(schema))
-    return spec
+    def _told(self, err: CallFailed) -> CallFailed:
+        """An error of the conversation tells of the tries before it."""
+        if self._tries:
+            err.details = {"error": err.details, "tries": self._listed()}
+            err.reasks = len(self._tries)
+        return err
 
+    def _final(self) -> InvalidOutput:
+        """The last error, with all that was answered."""
+        last = self._tries[-1]
+        err = copy.copy(last.error)
+        err.details = {"tries": self._listed()}
+        err.raw = last.response.text
+        err.usage = self._summed(last.response, self._tries[:-1]).usage
+        err.billed = "yes"
+        err.provider_request_id = last.response.provider_request_id
+        err.attempts = tuple(self._call.attempts)
+        err.request_id = self._call.request_id
+        err.reasks = len(self._tries) - 1
+        return err
 
-_specs: dict[str, OutputSpec] = {}
+    def _listed(self) -> list[dict[str, Any]]:
+        return [_as_evidence(one.response, one.error) for one in self._tries]
 
-
-async def _read(response: LLMResponse, call: Call, spec: OutputSpec) -> tuple[Any, tuple[str, ...]]:
-    """The validated value in an answer, and notes on how it was had. Raises InvalidOutput with `details["say"]`."""
-    if spec.schema is None:
-        _check(response.text, spec)
-        return None, ()
-    try:
-        value, notes = read_json(response.text, repair=spec.repair)
-    except NotJson as err:
-        err.details = {"say": reask_for_json(err.message)}
-        raise
-    value = _restored(value, call)
-    violations = await spec.schema.violations_async(value)
-    if violations:
-        listed = "; ".join(f"{v.path}: {v.message}" for v in violations[:_LISTED])
-        more = f" (and {len(violations) - _LISTED} more)" if len(violations) > _LISTED else ""
-        raise SchemaMismatch(listed + more, details={"say": reask_for_violations(violations)})
-    _check(value, spec)
-    return value, notes
-
-
-def _check(value: Any, spec: OutputSpec) -> None:
-    wrong = spec.check(value) if spec.check is not None else None
-    if wrong is not None:
-        raise CheckFailed(wrong, details={"say": reask_for_check(wrong)})
-
-
-def _restored(value: Any, call: Call) -> Any:
-    """The value in the form of the whole schema, where the provider was given a reduced copy of it (facts A3)."""
-    from llmpipe.providers.asked import asked_schema
-
-    reduced = asked_schema(call.request, call.answerer or call.target)
-    return value if reduced is None else reduced.restore(value)
+    def _summed(self, response: LLMResponse, earlier: list[_Try]) -> LLMResponse:
+        """`response` with the tokens, money and seconds of the tries before it, and of an answer that was cut."""
+        usage, cost, latency = response.usage, response.cost_usd, response.latency_s
+        for one in earlier:
+            usage = one.response.usage + usage
+            cost = _plus(cost, one.response.cost_usd)
+            latency += one.response.latency_s
+        if self._cut is not None:
+            usage = (self._cut.usage or Usage()) + usage
+            cost = _plus(cost, self._cut_cost)
+            latency += self._cut.attempts[-1].latency_s if self._cut.attempts else 0.0
+        return replace(response, usage=usage, cost_usd=cost, latency_s=latency, reasks=len(earlier))
 
 
 def _again(asked: LLMRequest, reply: str, err: InvalidOutput) -> LLMRequest:
@@ -132,42 +162,21 @@ def _again(asked: LLMRequest, reply: str, err: InvalidOutput) -> LLMRequest:
     return replace(asked, prompt=None, messages=turns)
 
 
-def _final(tries: list[_Try], call: Call) -> InvalidOutput:
-    """The last error, with all that was answered."""
-    response = tries[-1].response
-    err = copy.copy(tries[-1].error)
-    err.details = {"tries": _told(tries)}
-    err.raw = response.text
-    err.usage = _summed(response, tries[:-1]).usage
-    err.billed = "yes"
-    err.provider_request_id = response.provider_request_id
-    err.attempts = tuple(call.attempts)
-    err.request_id = call.request_id
-    return err
+def _as_evidence(response: LLMResponse, err: InvalidOutput) -> dict[str, Any]:
+    cost = response.cost_usd
+    found = {
+        "reply": response.text,
+        "reasoning": response.reasoning,
+        "error_type": err.kind,
+        "error": err.message,
+        "violations": err.details.get("violations"),
+        "model": response.answered_by,
+        "usage": response.usage,
+        "cost_usd": None if cost is None else float(cost),
+        "cached": response.cached,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _told(tries: list[_Try]) -> list[dict[str, Any]]:
-    return [
-        {
-            "reply": t.response.text,
-            "error_type": t.error.kind,
-            "error": t.error.message,
-            "model": t.response.answered_by,
-            "usage": t.response.usage,
-            "cached": t.response.cached,
-        }
-        for t in tries
-    ]
-
-
-def _summed(response: LLMResponse, earlier: list[_Try]) -> LLMResponse:
-    """`response` with the tokens, money and seconds of the tries before it."""
-    if not earlier:
-        return response
-    usage, cost, latency = response.usage, response.cost_usd, response.latency_s
-    for t in earlier:
-        usage = t.response.usage + usage
-        cost = None if cost is None or t.response.cost_usd is None else cost + t.response.cost_usd
-        latency += t.response.latency_s
-    notes = tuple(dict.fromkeys(response.notes))
-    return replace(response, usage=usage, cost_usd=cost, latency_s=latency, reasks=len(earlier), notes=notes)
+def _plus(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    return None if one is None or other is None else one + other

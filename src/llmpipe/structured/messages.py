@@ -51,11 +51,12 @@ def reask_for_json(reason: str) -> str:
     )
 
 
-def reask_for_check(message: str) -> str:
+def reask_for_check(message: str, *, is_json: bool = True) -> str:
     """What is said after an answer that does not pass a check of the pipeline. `message`: what the check says."""
+    whole = "JSON value and nothing else" if is_json else "answer and nothing else"
     return _bounded(
         f"Your answer does not pass a check: {shorten(message, 1_000)}\n\n"
-        "Answer again with the whole corrected JSON value and nothing else. Keep what was right; invent nothing."
+        f"Answer again with the whole corrected {whole}. Keep what was right; invent nothing."
     )
 
 

@@ -27,13 +27,13 @@ def fallback(inner: Handler, deps: Deps) -> Handler:
             left = list(others(call, err))
         while left:
             model, target = deps.resolve(left[0])
+            call.answerer = aimed(call, model, target)
             try:
-                response = await inner(aimed(call, model, target))
+                response = await inner(call.answerer)
             except CallFailed as err:
                 left = _after(left[0], others(call, err), call)
                 err.__cause__, failure = failure, err
             else:
-                call.answerer = target
                 return replace(response, notes=(*response.notes, f"fallback:{model.name}"))
         raise failure
 
