@@ -242,11 +242,11 @@ class LLMClient:
         if self._override is not None:
             return
         names = model.fallback if policy.fallback is None else policy.fallback
+        names = (*names, output.reask_model) if output is not None and output.reask_model is not None else names
         for one, aim in ((model, target), *map(self.resolve, names)):
             if aim.needs_key and not any(self._secret(name) for name in aim.api_key_envs):
                 raise missing_key(one, aim)
 
-        names = (*names, output.reask_model) if output is not None and output.reask_model is not None else names
 
 def bounded(policy: CallPolicy, timeout_s: float | None, max_retries: int | None) -> CallPolicy:
     """`policy` with these bounds. The total grows with `timeout_s` where it would cut attempts short.
