@@ -101,6 +101,7 @@ class Deps:
     logger: Any  # loguru's logger, or what offers the same `bind(...).info(...)`
     models: Mapping[str, Model]
     resolve: Callable[[str], tuple[Model, Target]]  # a model's name, as in LLMRequest.model
+    own: Mapping[str, Handler] = field(default_factory=dict)  # providers that are code: their name -> the exchange
 
 
 Layer: TypeAlias = Callable[[Handler, Deps], Handler]

@@ -17,6 +17,7 @@ from llmpipe.client.loop_thread import LoopThread
 from llmpipe.client.naming import missing_key, named
 from llmpipe.client.output import OutputSpec, spec_of
 from llmpipe.client.override import CURRENT, overridden
+from llmpipe.client.own import own_provider
 from llmpipe.client.reask import ask
 from llmpipe.client.redact import Redactor
 from llmpipe.client.room import Parts, Room, open_room
@@ -40,8 +41,9 @@ class LLMClient:
 
     `models` names models with parameters, limits and fallbacks; any other name is "provider/model-id", or a bare name
     that `echo` answers. `cache` None = a SimpleMemoryCache of its own. `timeout`, `retry` and `cache_policy` are for
-    calls without a policy of their own. `secrets` finds the value of a variable by its name, `proxies` says how hosts
-    are reached; both come from the process environment unless they are given. `budget` and `redactor` are shared by all
+    calls without a policy of their own. `providers` holds code that answers (docs/own-provider.md), by the
+    "module:object" that models name. `secrets` finds the value of a variable by its name, `proxies` says how hosts are
+    reached; both come from the process environment unless they are given. `budget` and `redactor` are shared by all
     calls; a key that is used is made known to the redactor. `logger` is loguru's unless another one is given.
 
     May be used from several threads and event loops; each loop has connections and gates of its own. Close it, or use
@@ -56,6 +58,7 @@ class LLMClient:
         timeout: Timeout = Timeout(),
         retry: Retry = Retry(),
         cache_policy: CachePolicy = CachePolicy(),
+        providers: Mapping[str, Callable[..., Any]] = EMPTY,
         secrets: Callable[[str], str | None] | None = None,
         proxies: Proxies | None = None,
         budget: BudgetKeeper | None = None,
@@ -81,6 +84,7 @@ class LLMClient:
             proxies=_proxies() if proxies is None else proxies,
             rng=random.Random() if rng is None else rng,  # noqa: S311 - spreads waits, guards nothing
             sleep=sleep,
+            own={name: own_provider(name, answer, self._secret) for name, answer in providers.items()},
         )
         method = self._provider_call
         inherited = type(self)._provider_call is LLMClient._provider_call

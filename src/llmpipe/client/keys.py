@@ -85,12 +85,12 @@ def _schema_as_sent(request: LLMRequest, target: Target) -> dict[str, Any] | Non
 
 
 def _echo(request: LLMRequest, target: Target) -> dict[str, Any]:
-    """What `echo` makes its answers of, besides the conversation: it is sent nothing, but a schema decides them."""
+    """What `echo` makes its answers of, besides the conversation; a schema decides them, and what own code answers."""
     told = {
         "force_error": request.force_error,
         "latency_s": request.latency_s,
         "faults": request.faults,
-        "schema": request.schema if target.provider == "echo" else None,
+        "schema": request.schema if target.wire in ("echo", "own") else None,
     }
     return {name: value for name, value in told.items() if value}
 

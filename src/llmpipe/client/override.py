@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmpipe.client.call import Call, Handler
@@ -34,27 +34,31 @@ _ENDS: dict[str, type[CallFailed]] = {
 }
 
 
-def overridden(method: Callable[..., Any]) -> Handler:
+def overridden(
+    method: Callable[..., Any], *, what: str = "_provider_call", more: Callable[[Call], Mapping[str, Any]] | None = None
+) -> Handler:
     """The innermost handler made of an overriding `_provider_call`.
 
     The method may be `async` or not (then each call runs in a thread of its own, so that clocks still end it); it is
-    given the keyword arguments `timeout_s`, `attempt` and `force_error` as far as it takes them. It returns an
-    LLMResponse or a text. Of its exceptions, those of llmpipe stay; TimeoutError is a CallTimeout, OSError a
-    NetworkFault, RuntimeError a ServerFault (all three are retried); any other is a mistake in the method: CallFailed,
-    not retried.
+    given the keyword arguments `timeout_s`, `attempt`, `force_error` and those of `more` as far as it takes them. It
+    returns an LLMResponse or a text; `what` names it where it returns something else. Of its exceptions, those of
+    llmpipe stay; TimeoutError is a CallTimeout, OSError a NetworkFault, RuntimeError a ServerFault (all three are
+    retried); any other is a mistake in the method: CallFailed, not retried.
     """
     takes = _accepted(method)
+    is_async = any(map(inspect.iscoroutinefunction, (method, getattr(method, "__call__", None))))  # noqa: B004
 
     async def handle(call: Call) -> LLMResponse:
         given = {
             "timeout_s": call.policy.timeout.attempt,
             "attempt": call.number,
             "force_error": bool(call.request.force_error),
+            **(more(call) if more is not None else {}),
         }
         arguments = {name: value for name, value in given.items() if takes is None or name in takes}
         token = CURRENT.set(call)
         try:
-            if inspect.iscoroutinefunction(method):
+            if is_async:
                 answer = await method(call.request, **arguments)
             else:
                 answer = await _in_thread(lambda: method(call.request, **arguments))
@@ -66,7 +70,7 @@ def overridden(method: Callable[..., Any]) -> Handler:
             raise _classified(err) from err
         finally:
             CURRENT.reset(token)
-        return _response(answer, call)
+        return _response(answer, call, what)
 
     return handle
 
@@ -89,12 +93,12 @@ def _classified(err: Exception) -> CallFailed:
     return CallFailed(text)
 
 
-def _response(answer: Any, call: Call) -> LLMResponse:
+def _response(answer: Any, call: Call, what: str) -> LLMResponse:
     if isinstance(answer, str):
         answer = LLMResponse(text=answer, model=call.target.model, provider=call.target.provider)
     if not isinstance(answer, LLMResponse):
         kind = type(answer).__name__
-        raise BadReply(f"_provider_call returned {kind}, not an LLMResponse or a text", should_retry=False)
+        raise BadReply(f"{what} returned {kind}, not an LLMResponse or a text", should_retry=False)
     if answer.finish != "stop":
         raise _ENDS[answer.finish](
             f"the answer ended with finish={answer.finish!r}", raw=answer.text, usage=answer.usage, billed="yes"

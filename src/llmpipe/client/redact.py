@@ -57,11 +57,16 @@ class Redactor:
         self._forms = tuple(sorted(forms, key=len, reverse=True))
         self._pattern = re.compile("|".join(map(re.escape, self._forms)))
 
-    def text(self, text: str) -> str:
-        """`text` without secrets."""
+    def known(self, text: str) -> str:
+        """`text` without the known values; what merely looks like a key stays."""
         # Looking for a form with `in` costs a thirtieth of an alternation that finds nothing.
         if any(form in text for form in self._forms):
-            text = self._pattern.sub(MASK, text)
+            return self._pattern.sub(MASK, text)
+        return text
+
+    def text(self, text: str) -> str:
+        """`text` without secrets."""
+        text = self.known(text)
         lower = text.lower() if self._shapes else ""
         for marks, pattern in self._shapes:
             if any(mark in lower for mark in marks):

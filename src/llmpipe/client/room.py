@@ -36,6 +36,7 @@ class Parts:
     proxies: Proxies
     rng: random.Random
     sleep: Callable[[float], Awaitable[Any]]
+    own: Mapping[str, Handler] = field(default_factory=dict)
     allowance: RetryAllowance = field(default_factory=RetryAllowance)
 
 
@@ -74,6 +75,7 @@ def open_room(parts: Parts, override: Handler | None) -> Room:
         logger=parts.logger,
         models=parts.models,
         resolve=parts.resolve,
+        own=parts.own,
     )
     exchange = provider(deps)
     return Room(deps, exchange, build_stack(exchange if override is None else override, deps))

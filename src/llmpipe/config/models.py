@@ -110,7 +110,7 @@ def _reachable(model: Model, fields: Fields, loading: Loading) -> bool:
     from llmpipe.providers import table
 
     provider = fields.get("provider")
-    if model.provider not in table.PROVIDERS and provider is not None:
+    if model.provider not in table.PROVIDERS and provider is not None and not table.is_own(model.provider):
         hint, note = did_you_mean(model.provider, table.PROVIDERS), f"providers: {listed(table.PROVIDERS, limit=30)}"
         loading.problems.add("P451", f"there is no provider '{model.provider}'", provider, hint=hint, note=note)
         return False
@@ -146,7 +146,7 @@ def _check_params(model: Model, fields: Fields, loading: Loading, table: Any) ->
         message = f"'{model.provider}' takes no '{name}'"
         note = "remove it, or send it as the provider spells it under `extra`"
         loading.problems.add("P458", message, node.key_place(name), note=note)
-    check_echo_params(model.params, node, table.PROVIDERS[model.provider].wire, loading)
+    check_echo_params(model.params, node, table.row_of(model.provider).wire, loading)
 
 
 def check_echo_params(params: Mapping[str, Any], node: Node, wire: str, loading: Loading) -> None:

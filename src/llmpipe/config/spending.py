@@ -38,9 +38,9 @@ def check_budget(
 
 def _costs_nothing(model: Model) -> bool:
     """Whether it is the embedded provider, whose answers have a bound of their own."""
-    from llmpipe.providers.rows import PROVIDERS
+    from llmpipe.providers.table import row_of
 
-    return PROVIDERS[model.provider].wire == "echo"
+    return row_of(model.provider).wire == "echo"
 
 
 def _price(model: Model) -> Price | None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from llmpipe.types import EMPTY
 
-WireName = Literal["openai_chat", "openai_responses", "anthropic", "gemini", "ollama", "echo"]
+WireName = Literal["openai_chat", "openai_responses", "anthropic", "gemini", "ollama", "echo", "own"]
 SchemaMode = Literal["json_schema", "json_object", "prompt", "none"]
 LimitFamily = Literal["none", "openai", "groq", "anthropic", "mistral"]
 
@@ -223,6 +223,19 @@ _ROWS = (
     ),
 )
 
+
+def own_row(name: str) -> Provider:
+    """The row of a provider that is the user's own code, named "module:object"; it is sent what it asks for."""
+    return Provider(
+        name=name,
+        wire="own",
+        base_url=None,
+        dialect=Dialect(schema_mode="none", limit_headers="none"),
+        path="",
+        needs_key=False,
+    )
+
+
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _ROWS})
 
 # How each wire can ask for a schema, natively first; `schema_mode: native` on a model means the first.
@@ -234,6 +247,7 @@ WIRE_MODES: Mapping[str, tuple[SchemaMode, ...]] = MappingProxyType(
         "gemini": ("json_schema", "json_object", "prompt"),
         "ollama": ("json_schema", "json_object", "prompt"),
         "echo": ("none", "json_object", "prompt"),
+        "own": ("none",),
     }
 )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmpipe.providers.address import Address, host_matches, parse_address
-from llmpipe.providers.rows import OWN_FIELDS, PROVIDERS, WIRE_MODES, Dialect, Provider, WireName
+from llmpipe.providers.rows import OWN_FIELDS, PROVIDERS, WIRE_MODES, Dialect, Provider, WireName, own_row
 from llmpipe.types import EMPTY, Model
 
 __all__ = [
@@ -18,12 +18,15 @@ __all__ = [
     "Provider",
     "Target",
     "WireName",
+    "is_own",
     "refused_fields",
     "resolve",
+    "row_of",
     "unsupported_parameters",
 ]
 
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_OWN = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", re.ASCII)
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 _HEADER_VALUE = re.compile(r"^[\x20-\x7e]*$")
 # Headers that carry keys (which come from api_key_env alone) or that belong to the transport.
@@ -55,8 +58,8 @@ _RESERVED_HEADERS = frozenset(
 class Target:
     """Where a model's calls go and how they are spelt. Holds names of key variables, never a key.
 
-    `base_url` and `origin` are normalised ("" and "echo:" for the embedded provider); `url` is the endpoint (for
-    gemini, the folder of the models). `api_key_envs` are the variables to look the key up in, first hit wins;
+    `base_url` and `origin` are normalised ("" and "echo:" or "own:…" where there is no server); `url` is the endpoint
+    (for gemini, the folder of the models). `api_key_envs` are the variables to look the key up in, first hit wins;
     `api_key_env` is the first of them; both are empty / None where no key is sent. `dialect.schema_mode` has the
     model's own `schema_mode` worked in. `headers` have lower-case names and hold no secret.
     """
@@ -86,13 +89,17 @@ def resolve(model: Model) -> Target:
     A key's variable is bound to the hosts of the provider that it belongs to: a `base_url` elsewhere needs a variable
     of its own (facts D4); loopback may be given any.
     """
-    row = _row(model.provider)
+    row = row_of(model.provider)
     if not model.model.strip():
         raise ValueError(f"model '{model.name}' names no model id")
     dialect = _dialect(row, model)
     headers = _headers(row, model)
     if row.wire == "echo":
         return _target(row, model, dialect=dialect, headers=headers, address=None, variables=())
+    if row.wire == "own":
+        _refuse_transport(model)
+        own = () if model.api_key_env is None else (_variable(model.api_key_env),)
+        return _target(row, model, dialect=dialect, headers={}, address=None, variables=own)
     text = row.base_url if model.base_url is None else model.base_url
     if text is None:
         raise ValueError(f"provider '{row.name}' needs a base_url, for example {row.example_url}")
@@ -103,7 +110,7 @@ def resolve(model: Model) -> Target:
 
 def unsupported_parameters(model: Model) -> tuple[str, ...]:
     """The parameters set on `model` that its provider has no field for (facts A2), in order."""
-    wrong = _row(model.provider).dialect.unsupported
+    wrong = row_of(model.provider).dialect.unsupported
     return tuple(name for name, value in model.params.items() if name in wrong and value not in (None, (), []))
 
 
@@ -114,8 +121,14 @@ def refused_fields(extra: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(OWN_FIELDS.intersection(names)))
 
 
-def _row(name: str) -> Provider:
-    row = PROVIDERS.get(name)
+def is_own(provider: str) -> bool:
+    """Whether `provider` names code, as "module:object"."""
+    return _OWN.match(provider) is not None
+
+
+def row_of(name: str) -> Provider:
+    """The row of a provider. Raises ValueError with the names there are."""
+    row = own_row(name) if is_own(name) else PROVIDERS.get(name)
     if row is None:
         near = difflib.get_close_matches(name, PROVIDERS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
@@ -158,15 +171,35 @@ def _key_variables(row: Provider, model: Model, address: Address) -> tuple[str, 
                 "name the variable of that server's own key with `api_key_env`"
             )
         return ()
-    if not _VARIABLE.match(named):
-        raise ValueError("api_key_env must be the name of an environment variable, not the key itself")
-    homes = _HOMES.get(named)
+    homes = _HOMES.get(_variable(named))
     if homes is not None and not address.loopback and not _at_home(address, homes):
         raise ValueError(
             f"{named} belongs to {homes[0].lstrip('.')} and is not sent to {address.origin}: "
             "put that server's own key into another variable and name it with `api_key_env`"
         )
     return (named,)
+
+
+def _variable(name: str) -> str:
+    if not _VARIABLE.match(name):
+        raise ValueError("api_key_env must be the name of an environment variable, not the key itself")
+    return name
+
+
+def _refuse_transport(model: Model) -> None:
+    """Code of one's own makes its connections itself, so nothing may be said about them that would be ignored."""
+    said = {
+        "base_url": model.base_url is not None,
+        "headers": bool(model.headers),
+        "schema_mode": model.schema_mode is not None,
+        "stream": model.stream is not None,
+        "allow_http": model.allow_http,
+    }
+    for name, is_set in said.items():
+        if is_set:
+            raise ValueError(
+                f"provider '{model.provider}' is code of your own and takes no {name}; read it from `extra`"
+            )
 
 
 def _at_home(address: Address, hosts: tuple[str, ...]) -> bool:
@@ -198,7 +231,7 @@ def _target(
         row=row,
         wire=row.wire,
         base_url=address.base + address.query if address else "",
-        origin=address.origin if address else "echo:",
+        origin=address.origin if address else f"{row.wire}:{row.name if row.wire == 'own' else ''}",
         url=address.join(row.path) if address else "",
         model=model.model,
         api_key_env=variables[0] if variables else None,

@@ -80,6 +80,8 @@ def _with_words(model: Model) -> Iterator[str]:
 def _sends(model: Model, target: Target) -> str:
     if target.wire == "echo":
         return "answered here, nothing is sent"
+    if target.wire == "own":
+        return f"answered by code of the project, {said(target.provider)}"
     source = "base_url of the file" if model.base_url else f"the address of provider {target.provider}"
     return f"sends data to {said(target.origin)} ({source})"
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmpipe.client.arrived import arrived
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.events import attempt_made
 from llmpipe.errors import CallFailed, TotalTimeout
 from llmpipe.types import Attempt, LLMResponse
+
+if TYPE_CHECKING:
+    from llmpipe.client.redact import Redactor
 
 RAW_CHARS = 256 * 1024  # how much of a reply that was no answer is kept
 
@@ -66,14 +69,16 @@ class _Pass:
         self._started = self._deps.clock()
 
     def answered(self, response: LLMResponse) -> LLMResponse:
+        clean = _without_keys(response, self._deps.redactor)
         self._end(
             outcome="ok",
             billed="yes",
             usage=response.usage,
-            provider_request_id=response.provider_request_id,
+            provider_request_id=clean["provider_request_id"],
         )
         assert self._attempt is not None
         return response.having(
+            **clean,
             request_id=self._call.request_id,
             latency_s=self._attempt.latency_s,
             answered_by=self._call.model.label,
@@ -123,9 +128,24 @@ class _Pass:
         )
 
 
+def _without_keys(response: LLMResponse, redactor: Redactor) -> dict[str, Any]:
+    """The texts of a response without the key, should the provider echo it: they go into cache, ledger and results."""
+    known, id = redactor.known, response.provider_request_id
+    return {
+        "text": known(response.text),
+        "model": known(response.model),
+        "reasoning": response.reasoning and known(response.reasoning),
+        "provider_request_id": id and known(id),
+        "rate_limits": {name: known(value) for name, value in response.rate_limits.items()},
+    }
+
+
 def _redact(err: CallFailed, deps: Deps) -> None:
     err.message = deps.redactor.text(err.message)
     err.args = (err.message,)
+    for name in ("provider_request_id", "provider_code"):
+        if getattr(err, name) is not None:
+            setattr(err, name, deps.redactor.text(getattr(err, name)))
     if err.raw is not None:
         err.raw = deps.redactor.text(err.raw)[:RAW_CHARS]
     if err.details is not None:

@@ -8,6 +8,7 @@ import contextlib
 from llmpipe.client.arrived import note_arrived
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.http import EVIDENCE_CHARS, Exchange
+from llmpipe.client.own import not_there
 from llmpipe.errors import CallFailed
 from llmpipe.providers import echo
 from llmpipe.providers.stream import StreamReader
@@ -28,6 +29,10 @@ async def exchange(call: Call, deps: Deps) -> LLMResponse:
     """One exchange with the provider of `call`. Raises the CallFailed that its reply or its lack amounts to."""
     if call.target.wire == "echo":
         return await _echo(call, deps)
+    if call.target.wire == "own":
+        if call.target.provider not in deps.own:
+            raise not_there(call.target.provider)
+        return await deps.own[call.target.provider](call)
     stream = prefers_stream(call.request, call.target) if call.model.stream is None else call.model.stream
     message = encode(call.request, call.target, stream=stream)
     reply = await (_streamed(message, call, deps) if stream else _whole(message, call, deps))
