@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from llmpipe.engine.lock import RunLock, file_system, is_held, refuse_network
+from llmpipe.engine.lock import RunLock, is_held, refuse_network
 from llmpipe.errors import LockHeld, StorageError
 
 HOLD = """
@@ -57,33 +57,12 @@ def test_waiting_takes_the_lock_once_it_is_free(tmp_path: Path, holder: subproce
         pass
 
 
-MOUNTS = """\
-22 1 8:1 / / rw - ext4 /dev/sda1 rw
-40 22 0:50 / /mnt/share rw - nfs4 server:/x rw
-41 22 0:51 / /mnt/with\\040space rw - cifs //server/x rw
-42 40 0:52 / /mnt/share/local rw - tmpfs tmpfs rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("folder", "kind"),
-    [
-        ("/srv/x/output", "ext4"),
-        ("/mnt/share/output", "nfs4"),
-        ("/mnt/share/local/output", "tmpfs"),
-        ("/mnt/with space/a", "cifs"),
-        ("/mnt/shared", "ext4"),
-    ],
-)
-def test_the_file_system_of_a_folder_is_found(tmp_path: Path, folder: str, kind: str) -> None:
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(MOUNTS)
-    assert file_system(Path(folder), mounts) == kind
-
-
 def test_network_file_systems_are_refused_with_the_reason(tmp_path: Path) -> None:
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(MOUNTS)
-    with pytest.raises(StorageError, match=r"network file system.*nfs4"):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/sda1 / ext4 rw 0 0\nserver:/x /mnt/share nfs4 rw 0 0\ntmpfs /mnt/share/local tmpfs rw 0 0\n"
+    )
+    with pytest.raises(StorageError, match=r"network file system \(nfs4\).*--output"):
         refuse_network(Path("/mnt/share/x"), mounts=mounts)
-    refuse_network(Path("/srv"), mounts=mounts)
+    for local in ("/srv", "/mnt/share/local/x", "/mnt/shared"):
+        refuse_network(Path(local), mounts=mounts)

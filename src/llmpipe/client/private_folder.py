@@ -8,8 +8,11 @@ from pathlib import Path
 
 from llmpipe.errors import StorageError
 
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"})
-_MOUNTS = Path("/proc/self/mounts")
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.glusterfs", "lustre", "gpfs", "beegfs"}
+    | {"ocfs2", "gfs2", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "davfs", "fuse.davfs2"}
+)  # 9p is left out: it is the root of some sandboxes on one host
+MOUNTS = Path("/proc/self/mounts")
 
 
 def private_folder(folder: Path) -> Path:
@@ -35,7 +38,7 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def network_filesystem(folder: Path, *, mounts: Path = _MOUNTS) -> str | None:
+def network_filesystem(folder: Path, *, mounts: Path = MOUNTS) -> str | None:
     """The kind of network file system that `folder` lies on, or None (also where the system does not say)."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()

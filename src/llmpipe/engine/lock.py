@@ -10,13 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from llmpipe.client.private_folder import MOUNTS, network_filesystem
 from llmpipe.engine.files import private_folder
 from llmpipe.errors import LockHeld, StorageError
 
-_NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "lustre"}
-    | {"gpfs", "beegfs", "ocfs2", "gfs2", "9p", "ncpfs", "fuse.s3fs", "fuse.rclone", "davfs", "fuse.davfs2"}
-)
 _POLL_S = 0.2
 
 
@@ -82,29 +79,11 @@ def _holder(file: IO[str]) -> str:
         return "process unknown"
 
 
-def refuse_network(folder: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+def refuse_network(folder: Path, *, mounts: Path = MOUNTS) -> None:
     """Raise StorageError if the folder lies on a network file system, where SQLite's WAL and locks do not hold."""
-    kind = file_system(folder, mounts)
-    if kind in _NETWORK:
+    kind = network_filesystem(folder, mounts=mounts)
+    if kind is not None:
         raise StorageError(
             f"{folder} lies on a network file system ({kind}), where the ledger and the lock cannot be relied on:"
             " choose a local folder with --output"
         )
-
-
-def file_system(folder: Path, mounts: Path) -> str:
-    """The type of the file system that a folder (or its nearest existing parent) lies on; "" if it is not known."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    where, best, kind = folder.resolve(), -1, ""
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        fields, tail = left.split(), right.split()
-        if len(fields) < 5 or not tail:
-            continue
-        point = Path(fields[4].encode("latin-1", "replace").decode("unicode_escape", "replace"))
-        if (where == point or point in where.parents) and len(point.parts) >= best:
-            best, kind = len(point.parts), tail[0]
-    return kind
