@@ -29,7 +29,9 @@ steps:
   - {{id: list, foreach: datasets.d, prompt: "list {{{{ item.id }}}}", schema: {{parts: "list[string]"}}}}
   - {{id: part, foreach: steps.list.parts, prompt: "part {{{{ parent.id }}}} {{{{ item }}}}"}}
   - {{id: sum, foreach: datasets.d, render: "{{% for p in steps.part %}}{{{{ p.output }}}};{{% endfor %}}"}}
-  - {{id: group, foreach: {{group: steps.list, size: 20}}, prompt: "group {{{{ item.rows | length }}}} {{{{ item.key }}}}"}}
+  - id: group
+    foreach: {{group: steps.list, size: 20}}
+    prompt: "group {{{{ item.rows | length }}}} {{{{ item.key }}}}"
   - {{id: all, render: "{{{{ steps.part | length }}}} {{{{ steps.group | length }}}}"}}
 """
 
