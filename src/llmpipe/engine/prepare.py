@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline
+from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, may_ask
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import private_folder
 from llmpipe.engine.ledger import Ledger
@@ -55,17 +55,12 @@ def effective_budget(pipeline: Pipeline, options: RunOptions) -> Budget:
 
 
 def asked_models(pipeline: Pipeline, choice: Choice) -> tuple[Model, ...]:
-    """Every model that the steps of this run may ask, fallbacks included."""
+    """Every model that the steps of this run may ask, fallbacks and those that are asked again included."""
     found: dict[str, Model] = {}
     for step in pipeline.steps:
         if step.id not in choice.wanted or step.id in choice.fixed:
             continue
-        names = list(step.models)
-        while names:
-            name = names.pop()
-            if name not in found:
-                found[name] = pipeline.models[name]
-                names.extend(step.fallback if step.fallback is not None else found[name].fallback)
+        found |= {name: pipeline.models[name] for name in may_ask(step, pipeline.models)}
     return tuple(found.values())
 
 
@@ -207,12 +202,12 @@ def make_client(
 
 def coster(pipeline: Pipeline) -> Any:
     """A function: what a usage of "provider/model-id" costs in USD, None if its price is not known."""
-    from llmpipe.client.prices import cost, price_of
+    from llmpipe.client.prices import cost_of
 
-    prices = {model.label: price_of(model) for model in pipeline.models.values()}
+    models = {model.label: model for model in pipeline.models.values()}
 
     def of(label: str, usage: Usage) -> Decimal | None:
-        price = prices.get(label)
-        return None if price is None else cost(usage, price)
+        model = models.get(label)
+        return None if model is None else cost_of(model, usage)
 
     return of
