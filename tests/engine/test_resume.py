@@ -207,6 +207,17 @@ def test_permanent_failures_are_carried_over_until_asked_for(project: Project, c
     assert list((third.folder / "failures" / "one").iterdir()) == []
 
 
+def test_the_failure_of_a_row_that_is_gone_leaves_no_file(project: Project, counts: Counts) -> None:
+    project.rows("d.jsonl", rows(3))
+    with Answers(failing({"r1"})) as server:
+        text = two(server).replace("defaults: {", "defaults: {min_success: 50%, ")
+        project.run(text, resume="auto")
+        project.rows("d.jsonl", [row for row in rows(3) if row["id"] != "r1"])
+        report = project.run(text, resume="auto")
+    assert counts(report)["one"] == (2, 2, 0, 0, 0)
+    assert not list(report.folder.glob("failures/*/*"))
+
+
 def test_a_retry_that_fails_again_keeps_the_failure(project: Project, counts: Counts) -> None:
     project.rows("d.jsonl", rows(3))
     with Answers(failing({"r1"})) as server:

@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 from llmpipe.client.failures import persist_raw_failure
 from llmpipe.config.pipeline import Step
 from llmpipe.engine.items import Item
+from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.errors import CallFailed, ItemError
 from llmpipe.types import LLMRequest
 
 if TYPE_CHECKING:
     from llmpipe.engine.state import RunState
 
+_NAMED = (
+    "SELECT results.failure_file FROM results JOIN items ON items.id = results.item"
+    " WHERE results.status = 'failed' AND items.live = 1 AND results.failure_file IS NOT NULL"
+)
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 
 
@@ -30,6 +35,14 @@ def file_stem(key: str) -> str:
 
 def _request(asked: LLMRequest) -> dict[str, Any]:
     return {"model": asked.model, "messages": [asdict(turn) for turn in asked.turns()]}
+
+
+def remove_orphans(ledger: LedgerReader, folder: Path) -> None:
+    """Remove the failure files that no failed result of a living item speaks of any more. Raises OSError."""
+    named = {name for block in ledger.scan(_NAMED) for (name,) in block}
+    for path in folder.glob("failures/*/*.json"):
+        if str(path.relative_to(folder)) not in named:
+            path.unlink(missing_ok=True)
 
 
 class Evidence:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmpipe._version import __version__
 from llmpipe.config.fingerprint import Fingerprint, to_json
-from llmpipe.config.pipeline import Pipeline
+from llmpipe.config.pipeline import Pipeline, may_ask
 from llmpipe.engine.choose import Choice
+from llmpipe.engine.evidence import remove_orphans
 from llmpipe.engine.files import read_json, write_json
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.options import RunOptions
@@ -62,6 +63,7 @@ class Record:
             "vars": redactor.data(dict(pipeline.vars)),
             "overrides": redactor.data(dict(pipeline.overrides)),
             "models": {name: _model_facts(model) for name, model in pipeline.models.items()},
+            "schemas": _schemas_sent(pipeline),
             "sources": {str(_relative(s.path, pipeline.root)): s.sha256 for s in pipeline.sources},
             "totals": earlier.get("totals", {}),
             "pid": os.getpid(),
@@ -148,6 +150,7 @@ class Record:
         lines: dict[str, int] = {}
         try:
             lines = export_steps(reader, folder, numbers)
+            remove_orphans(reader, folder)
             published = Publisher(self._pipeline, reader).publish() if publish and self._is_whole() else ()
         except OSError as err:
             return lines, (), f"results could not be written: {err}"
@@ -231,6 +234,26 @@ def _model_facts(model: Model) -> dict[str, Any]:
 
     target = resolve(model)
     return {"provider": model.provider, "model": model.model, "origin": target.origin, "key": target.api_key_env}
+
+
+def _schemas_sent(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """What each model that a step may ask gets of the step's schema: how it is sent, and what of it is not."""
+    from llmpipe.providers.asked import sent
+    from llmpipe.providers.table import resolve
+
+    found: dict[str, dict[str, Any]] = {}
+    for step in pipeline.steps:
+        if step.schema is None or step.kind != "model":
+            continue
+        told = {
+            name: sent(step.schema.document, resolve(pipeline.models[name])) for name in may_ask(step, pipeline.models)
+        }
+        found[step.id] = {name: _without_none(asdict(how)) for name, how in told.items()}
+    return found
+
+
+def _without_none(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in data.items() if v not in (None, ())}
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:
