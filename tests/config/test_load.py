@@ -254,7 +254,7 @@ def test_given_vars_take_the_declared_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("teem=x", "C220 --var teem: the pipeline declares no such var did you mean 'team'?"),
+        ("teem=x", "C220 the pipeline declares no var 'teem', which --var or --vars-file gives did you mean 'team'?"),
         ("size=many", "C222 --var size wants a whole number, not 'many'"),
         ("size=1.5", "C222 --var size wants a whole number, not 1.5"),
         ("size=true", "C222 --var size wants a whole number, not True"),
@@ -268,6 +268,13 @@ def test_given_vars_take_the_declared_types(tmp_path: Path) -> None:
 def test_a_var_of_the_wrong_kind(given: str, said: str, tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, VARS, vars=parse_assignments([given]))
     assert f"{problem.code} {problem.message} {problem.hint}".strip() == said
+
+
+def test_a_value_that_begins_with_an_at_sign() -> None:
+    assert parse_assignments(["team=@@bob", "b=@@"]) == {"team": "@bob", "b": "@"}
+    with pytest.raises(ConfigError) as caught:
+        parse_assignments(["team=@bob"])
+    assert "@@" in caught.value.problems[0].note
 
 
 @pytest.mark.parametrize("given", [["team"], ["=x"], ["team=@/nowhere/at/all"]])

@@ -266,7 +266,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "item in a path": (HEAD.replace("data/rows.csv", "'data/{{ «item.x» }}.csv'") + A_STEP, "C210", ""),
     "missing schema": (HEAD + "steps:\n  - {id: a, prompt: x, schema: «s.json»}\n", "D301", ""),
     "slip in a short schema": (
-        HEAD + "steps:\n  - {id: a, prompt: x, schema: {«a»: strng}}\n",
+        HEAD + "steps:\n  - {id: a, prompt: x, schema: {a: «strng»}}\n",
         "C227",
         "did you mean 'string'?",
     ),
@@ -400,3 +400,60 @@ def test_symlinks_do_not_lead_out(tmp_path: Path) -> None:
     path.write_text(HEAD.replace("data/rows.csv", "data/*/*.csv") + A_STEP)
     with pytest.raises(ConfigError, match="C228"):
         load_pipeline(path)
+
+
+LINES = "  lines: {path: data/some.txt, format: lines}\n"
+SOME = {"data/some.txt": "a\nb\n"}
+
+
+def test_the_columns_of_lines_are_those_that_their_rows_have(tmp_path: Path) -> None:
+    text = HEAD.replace("models:", LINES + "models:") + "steps:\n  - {id: a, foreach: datasets.lines, render: '%s'}\n"
+    load(tmp_path, text % "{{ item.text }} {{ item.number }}", SOME)
+    (problem,) = problems(tmp_path, text % "{{ item.line }}", SOME)
+    assert (problem.code, problem.note) == ("C217", "columns: text, number")
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "part"),
+    [
+        ("id,body,tags\n1,a,b\n", "D306", "did you mean 'id'?"),
+        ("id;body\n1;a\n", "D307", "in pipelines/data/rows.csv, line 1"),
+        ("id,body,tags\n1,a\n", "D307", "in pipelines/data/rows.csv, line 2"),
+        ("id,id\n1,a\n", "D307", "in pipelines/data/rows.csv, line 1"),
+    ],
+)
+def test_what_the_first_row_tells_is_told_before_a_run(
+    rows: str, code: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (
+        HEAD.replace("rows.csv}", "rows.csv, key: «idd»}") + "steps:\n  - {id: a, foreach: datasets.rows, render: x}\n"
+    )
+    text, (place,) = unmark(text)
+    (problem,) = problems(tmp_path, text, {"data/rows.csv": rows})
+    assert problem.code == code
+    assert part in f"{problem.hint} {problem.note}"
+    assert code != "D306" or place_of(problem) == place
+
+
+def test_a_step_with_a_broken_foreach_leaves_no_dataset_unused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, HEAD + "steps:\n  - {id: a, foreach: rows, render: x}\n")
+    assert [p.code for p in caught.value.problems] == ["C204"]
+
+
+@pytest.mark.parametrize("path", ["category", "output.category"])
+def test_how_to_loop_over_a_list_is_shown_as_it_has_to_be_written(path: str, tmp_path: Path) -> None:
+    text = HEAD + TWO + f"    prompt: '{{{{ steps.one.{path} }}}}'\n"
+    (problem,) = problems(tmp_path, text)
+    assert "{{ row.output.category }}" in problem.note
+
+
+def test_a_folder_for_a_file_is_told_what_to_write(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, HEAD.replace("data/rows.csv", "data") + A_STEP)
+    assert (problem.code, problem.note) == ("D301", "for files in it write a pattern, as in 'data/*.md'")
+
+
+def test_a_fault_in_a_short_schema_stands_under_the_value(tmp_path: Path) -> None:
+    text, places = unmark(HEAD + "steps:\n  - {id: a, model: m, prompt: x, schema: {a: «strng», b: «integer 5..1»}}\n")
+    assert [place_of(p) for p in problems(tmp_path, text)] == places

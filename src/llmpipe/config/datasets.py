@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import codecs
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from llmpipe.config.fields import Fields, items
 from llmpipe.config.loading import Loading
+from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
 from llmpipe.config.pipeline import Dataset
 from llmpipe.config.shapes import ANY, Shape, record
@@ -26,7 +29,7 @@ _FORMATS = {
     ".rst": "files",
     ".html": "files",
 }
-_FIXED = {"files": ("path", "name", "text"), "lines": ("text", "line")}
+_FIXED = {"files": ("path", "name", "text"), "lines": ("text", "number")}
 
 
 def read_datasets(pipeline: Fields, loading: Loading) -> dict[str, Dataset]:
@@ -95,23 +98,28 @@ def _format(paths: tuple[Path, ...], node: Node, loading: Loading) -> str | None
     return None
 
 
-def row_shape(dataset: Dataset, node: Node | None, loading: Loading) -> Shape:
-    """The columns of a dataset, as far as its first rows tell; a problem if it cannot be read at all."""
+def row_shape(dataset: Dataset, node: Node, loading: Loading) -> Shape:
+    """The columns of a dataset, as far as its first row tells; a problem if that cannot be read or lacks the key."""
     fixed = _FIXED.get(dataset.format)
     if fixed is not None:
         return record(fixed, sure=True, what="columns")
     if dataset.stdin:
         return ANY
-    from llmpipe.config.rows import peek_columns
+    from llmpipe.config.rows import read_rows
     from llmpipe.errors import DataError
 
     try:
-        columns = peek_columns(dataset)
+        with closing(read_rows(replace(dataset, key=None))) as rows:  # type: ignore[type-var]
+            columns = tuple(next((row.data for row in rows), ()))
     except DataError as error:
         at = f"in {error.file}{f', line {error.line}' if error.line else ''}"
         message = f"dataset '{dataset.name}': {error.message}"
-        loading.problems.add(error.row_code, message, node or dataset.place, note=at)
+        loading.problems.add(error.row_code, message, node.value.get("path", node), note=at)
         return ANY
     if not columns:
         return ANY
+    if dataset.key is not None and dataset.key not in columns:
+        message = f"the first row of dataset '{dataset.name}' has no '{dataset.key}', its key"
+        hint, note = did_you_mean(dataset.key, columns), f"columns: {listed(columns)}"
+        loading.problems.add("D306", message, node.value.get("key", node), hint=hint, note=note)
     return record(columns, sure=dataset.format in ("csv", "tsv"), what="columns")

@@ -160,7 +160,7 @@ def _surroundings(
         scopes.home(id)
     nodes = dict(fields.each("datasets"))
     used = {s.dataset for s in scopes.made.values() if s.dataset is not None}
-    rows = {name: row_shape(d, nodes[name].value.get("path"), loading) for name, d in datasets.items() if name in used}
+    rows = {name: row_shape(d, nodes[name], loading) for name, d in datasets.items() if name in used}
     outputs = {id: shape_of(part) for id, part in parts.items()}
     return Surroundings(
         loading=loading,
@@ -185,6 +185,8 @@ def _check_stdin(datasets: Mapping[str, Dataset], loading: Loading, stdin_allowe
 
 def _warn_unused(fields: Fields, scopes: Scopes, loading: Loading) -> None:
     """A dataset or a model that nothing uses is no error, but seldom meant."""
+    if loading.problems.errors:
+        return  # what is broken may have meant to use it
     used = {s.dataset for s in scopes.made.values()}
     section = fields.get("datasets")
     for name, node in fields.each("datasets"):

@@ -61,8 +61,10 @@ class Fence:
         """The real path of an existing file named relative to `folder`. Raises PathRefused."""
         path = self._join(folder, text)
         if not path.is_file():
-            what = "is a folder, not a file" if path.is_dir() else "does not exist"
-            raise PathRefused(f"'{text}' {what}", code="D301", note=_neighbours(path))
+            if path.is_dir():
+                note = f"for files in it write a pattern, as in '{text.rstrip('/')}/*.md'"
+                raise PathRefused(f"'{text}' is a folder, not a file", code="D301", note=note)
+            raise PathRefused(f"'{text}' does not exist", code="D301", note=_neighbours(path))
         return path
 
     def files(self, folder: Path, pattern: str) -> tuple[Path, ...]:

@@ -205,7 +205,8 @@ class References:
         if mode == "own":
             self._fields(read, reader, self._own_shape(id, reader, read, path), f"steps.{id}", path)
         elif path and path[0] not in _LIST_FIELDS and not path[0].isdigit():
-            note = f"loop over it: {{% for row in steps.{id} %}}{{{{ row.output.{'.'.join(path)} }}}}{{% endfor %}}"
+            column = ".".join(["row", *([] if path[0] in ("item", "key", "output") else ["output"]), *path])
+            note = f"loop over it: {{% for row in steps.{id} %}}{{{{ {column} }}}}{{% endfor %}}"
             self._report(
                 "C218", f"'steps.{id}' is a list in {reader.what}, so it has no '{path[0]}'", read, reader, note=note
             )

@@ -57,22 +57,22 @@ def _compile(plain: dict[str, Any], at: Node, path: Path | None, loading: Loadin
     from llmpipe.structured.schema import compile_schema
     from llmpipe.structured.short_form import expand, is_short_form
 
+    short = is_short_form(plain)
     try:
-        if is_short_form(plain):
-            plain = expand(plain)
+        plain, short = expand(plain) if short else plain, False
         base = path if path is not None else loading.folder(at)
         return compile_schema(plain, base=base, root=loading.root)
     except SchemaUnusable as error:
         for problem in error.problems:
-            place = _place(problem, at, path, loading)
+            place = _place(problem, at, path, loading, in_value=short)
             loading.problems.add("C227", problem.message, place, hint=problem.hint, where=problem.pointer)
     except (ValueError, RecursionError) as error:
         loading.problems.add("C227", f"the schema cannot be used: {error}", at)
     return None
 
 
-def _place(problem: Any, at: Node, path: Path | None, loading: Loading) -> Place:
-    """The place of a JSON pointer in the pipeline file, or in the file of the schema."""
+def _place(problem: Any, at: Node, path: Path | None, loading: Loading, *, in_value: bool) -> Place:
+    """The place of a JSON pointer in the pipeline file, or in the file of the schema: of its last key or its value."""
     node: Node = at
     if problem.file is not None and problem.file != path:
         path = problem.file
@@ -94,4 +94,4 @@ def _place(problem: Any, at: Node, path: Path | None, loading: Loading) -> Place
             place = node.place
         else:
             break
-    return place
+    return node.place if in_value and node.kind not in ("map", "list") else place

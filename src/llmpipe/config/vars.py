@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,15 @@ def read_vars(pipeline: Fields, given: Mapping[str, Any], problems: Problems) ->
     for name in given:
         if name not in declared:
             hint, note = did_you_mean(name, declared), f"declared under `vars`: {listed(declared)}"
-            message = f"--var {name}: the pipeline declares no such var"
+            message = f"the pipeline declares no var '{name}', which --var or --vars-file gives"
             problems.add("C220", message, Place(_GIVEN), hint=hint, note=note)
     return {name: _value(d, given, problems) for name, d in declared.items()}
 
 
 def parse_assignments(assignments: Sequence[str], files: Sequence[Path] = ()) -> dict[str, Any]:
     """The vars that `--var name=value`, `--var name=@file` and `--vars-file` give; the later wins, --var over files.
+
+    `@@` begins a value that begins with `@`.
 
     Values of --var stay text until the pipeline says what type they have. Raises ConfigError.
     """
@@ -72,10 +74,10 @@ def parse_assignments(assignments: Sequence[str], files: Sequence[Path] = ()) ->
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
             problems.add("C220", f"--var {assignment}: write it as name=value or name=@file", Place(_GIVEN))
-        elif value.startswith("@"):
+        elif value.startswith("@") and not value.startswith("@@"):
             found[name.strip()] = _file_text(Path(value[1:]), problems)
         else:
-            found[name.strip()] = value
+            found[name.strip()] = value[1:] if value.startswith("@@") else value
     problems.check()
     return found
 
@@ -108,7 +110,8 @@ def _file_text(path: Path, problems: Problems) -> str:
     try:
         return read_text(path, file=display(path)).text.rstrip("\n")
     except ConfigError as error:
-        problems.extend(error.problems)
+        note = "--var NAME=@FILE takes the text of a file; a value that begins with '@' is written '@@...'"
+        problems.extend(replace(p, note=p.note or note) for p in error.problems)
         return ""
 
 

@@ -233,7 +233,7 @@ def _causes(report: RunReport, look: Look, *, room: int = 2 * MOST_CAUSES + 2) -
     lines: list[str] = []
     for cause in shown:
         lines += _labelled("" if lines else "failures", _cause(cause))
-        example = f"{said(cause.example_key, 24)}: {said(cause.example_error)}"
+        example = f"{said(cause.example_key or '-', 24)}: {said(cause.example_error)}"
         lines += _labelled("", f"  {said(example, look.width - LABEL - 2)}")
     if len(causes) > len(shown):
         rest = causes[len(shown) :]
