@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.client.redact import Redactor
@@ -31,31 +34,65 @@ class JsonLines:
         os.fchmod(descriptor, 0o600)
         self._file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=64 * 1024)
         self._redactor = redactor
+        self._guard = threading.Lock()  # a run's own lines do not come through loguru, which has a lock of its own
 
     def write(self, message: Message) -> None:
         """Append one line; errors and warnings reach the file at once, the rest when the buffer is full."""
         record = message.record
-        self._file.write(self._redactor.text(as_line(record)) + "\n")
-        if record["level"].no >= 30:
-            self._file.flush()
+        self.append(as_line(record), at_once=record["level"].no >= 30)
+
+    def append(self, line: str, *, at_once: bool) -> None:
+        """Append one line of JSON, redacted."""
+        line = self._redactor.text(line)
+        with self._guard:
+            self._file.write(line + "\n")
+            if at_once:
+                self._file.flush()
 
     def stop(self) -> None:
         """Called by loguru when the sink is removed."""
         self._file.close()
 
 
+class RunLogger:
+    """What a run gives its client for a logger: `bind(...).info(...)`, and the line is in the run's file.
+
+    loguru finds out the caller's frame, process, thread and local time for every line; none of that is in a line of
+    ours, and it costs 70 of 100 µs. Everything else that is logged in a run reaches the same file through loguru.
+    """
+
+    def __init__(self, sink: JsonLines, fields: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._sink, self._fields = sink, fields
+
+    def bind(self, **fields: Any) -> RunLogger:
+        """The same logger with these fields in its lines."""
+        return RunLogger(self._sink, {**self._fields, **fields})
+
+    def info(self, event: str) -> None:
+        """A line of level info."""
+        self._sink.append(_line(time.time(), "info", event, self._fields), at_once=False)
+
+    def warning(self, event: str) -> None:
+        """A line of level warning; it is in the file at once."""
+        self._sink.append(_line(time.time(), "warning", event, self._fields), at_once=True)
+
+
 def as_line(record: Any) -> str:
-    """One record as JSON: `ts` (seconds since the epoch), `level`, `event`, then what was bound."""
-    fields = {
-        "ts": round(record["time"].timestamp(), 4),
-        "level": record["level"].name.lower(),
-        "event": record["message"],
-    }
-    for name, value in record["extra"].items():
-        fields[f"{name}_" if name in RESERVED else name] = value
+    """One record of loguru as JSON: `ts` (seconds since the epoch), `level`, `event`, then what was bound."""
+    fields = record["extra"]
     if record["exception"] is not None:
-        fields["exception"] = _exception(record["exception"])
-    return json.dumps(fields, ensure_ascii=True, default=str, separators=(",", ":"))
+        fields = {**fields, "exception": _exception(record["exception"])}
+    return _line(record["time"].timestamp(), record["level"].name.lower(), record["message"], fields)
+
+
+def _line(at: float, level: str, event: str, bound: Mapping[str, Any]) -> str:
+    fields = {"ts": round(at, 4), "level": level, "event": event}
+    for name, value in bound.items():
+        fields[f"{name}_" if name in RESERVED else name] = value
+    return _COMPACT.encode(fields)
+
+
+_COMPACT = json.JSONEncoder(ensure_ascii=True, default=str, separators=(",", ":"))
 
 
 def _exception(caught: Any) -> str:
@@ -67,8 +104,8 @@ def _exception(caught: Any) -> str:
 
 
 @contextmanager
-def log_to(path: Path, redactor: Redactor, *, level: str = "INFO") -> Iterator[None]:
-    """Log to `path` until the block ends. Raises OSError if the file cannot be opened.
+def log_to(path: Path, redactor: Redactor, *, level: str = "INFO") -> Iterator[RunLogger]:
+    """Log to `path` until the block ends; yields the short way into it. Raises OSError if the file cannot be opened.
 
     Other sinks stay as they are; loguru's default one on stderr is the command line's to remove.
     """
@@ -77,6 +114,6 @@ def log_to(path: Path, redactor: Redactor, *, level: str = "INFO") -> Iterator[N
     sink = JsonLines(path, redactor)
     id = logger.add(sink, level=level, format="{message}", diagnose=False, backtrace=False, catch=True)
     try:
-        yield
+        yield RunLogger(sink)
     finally:
         logger.remove(id)

@@ -24,6 +24,7 @@ from llmpipe.types import Model, Usage
 
 if TYPE_CHECKING:
     from llmpipe.client.client import LLMClient
+    from llmpipe.client.log import RunLogger
     from llmpipe.client.redact import Redactor
     from llmpipe.config.environment import Environment
 
@@ -174,7 +175,7 @@ def initial_tallies(
 
 def make_client(
     pipeline: Pipeline, options: RunOptions, *, ledger: Ledger, output: Path, environment: Environment,
-    redactor: Redactor, note: Any, providers: Mapping[str, Any],
+    redactor: Redactor, note: Any, logger: RunLogger, providers: Mapping[str, Any],
 ) -> LLMClient:  # fmt: skip
     """The client of a run: its models, the project's cache, the budget with what earlier processes spent."""
     from llmpipe.client.budget import BudgetKeeper
@@ -197,6 +198,7 @@ def make_client(
         budget=budget,
         redactor=redactor,
         proxies=Proxies.from_environment(environment.variables.get),
+        logger=logger,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmpipe.config.fingerprint import Fingerprint, fingerprint
 from llmpipe.config.pipeline import Pipeline
@@ -28,6 +28,7 @@ from llmpipe.engine.watch import watch
 from llmpipe.errors import StorageError
 
 if TYPE_CHECKING:
+    from llmpipe.client.log import RunLogger
     from llmpipe.client.redact import Redactor
     from llmpipe.config.environment import Environment
 
@@ -119,11 +120,15 @@ class _Invocation:
         self._progress.note(line)
 
     async def _work(self, ledger: Ledger, invocation: int, output: Path) -> RunState:
-        run = await self._state(ledger, invocation, output)
+        with self._log() as logger:
+            return await self._logged(ledger, invocation, output, logger)
+
+    async def _logged(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
+        run = await self._state(ledger, invocation, output, logger)
         flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._has_results())
         self._trust(flow, ledger)
         try:
-            with self._log(), interruptible(run, self._progress):
+            with interruptible(run, self._progress):
                 async with watch(run, flow, self._progress, prepare.effective_budget(self._pipeline, self._options)):
                     await self._flow(run, flow)
         finally:
@@ -142,13 +147,13 @@ class _Invocation:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _state(self, ledger: Ledger, invocation: int, output: Path) -> RunState:
+    async def _state(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
         from llmpipe.client.redact import Redactor
 
         steps, scopes = await prepare.number_things(ledger, self._pipeline, self._redactor.text)
         client = prepare.make_client(
             self._pipeline, self._options, ledger=ledger, output=output, environment=self._environment,
-            redactor=self._redactor, note=self._note, providers=self._providers,
+            redactor=self._redactor, note=self._note, logger=logger, providers=self._providers,
         )  # fmt: skip
         return RunState(
             pipeline=self._pipeline,
@@ -184,7 +189,7 @@ class _Invocation:
             if scope.dataset in noted and (given or is_unchanged(ledger, self._pipeline.datasets[scope.dataset or ""])):
                 flow.sources.complete.add(scope.id)
 
-    def _log(self) -> AbstractContextManager[Any]:
+    def _log(self) -> AbstractContextManager[RunLogger]:
         from llmpipe.client.log import log_to
 
         return log_to(self._choice.folder / "log.jsonl", self._redactor)
