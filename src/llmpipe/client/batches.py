@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -14,6 +15,7 @@ R = TypeVar("R")
 _Asked: TypeAlias = list[tuple[T, asyncio.Future[R | None]]]
 
 _ENOUGH = 512
+_GATHER_S = 0.0005  # what comes meanwhile goes into the same batch
 
 
 class Batches(Generic[T, R]):
@@ -82,6 +84,7 @@ class Batches(Generic[T, R]):
         """All that waits now, and whether there will be more."""
         batch: _Asked[T, R] = []
         entry = self._jobs.get()
+        time.sleep(_GATHER_S)
         while True:
             if entry is None:
                 return batch, False
