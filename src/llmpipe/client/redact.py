@@ -60,8 +60,9 @@ class Redactor:
     def known(self, text: str) -> str:
         """`text` without the known values; what merely looks like a key stays."""
         # Looking for a form with `in` costs a thirtieth of an alternation that finds nothing.
-        if any(form in text for form in self._forms):
-            return self._pattern.sub(MASK, text)
+        for form in self._forms:
+            if form in text:
+                return self._pattern.sub(MASK, text)
         return text
 
     def text(self, text: str) -> str:
@@ -69,8 +70,10 @@ class Redactor:
         text = self.known(text)
         lower = text.lower() if self._shapes else ""
         for marks, pattern in self._shapes:
-            if any(mark in lower for mark in marks):
-                text = pattern.sub(_masked, text)
+            for mark in marks:
+                if mark in lower:
+                    text = pattern.sub(_masked, text)
+                    break
         return text
 
     def data(self, value: Any) -> Any:

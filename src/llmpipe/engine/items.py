@@ -8,17 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+_READABLE = json.JSONEncoder(ensure_ascii=False)
+
 CellStatus = Literal["succeeded", "failed", "skipped", "unsent"]
 
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values have equal text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def to_json(value: Any) -> str:
     """JSON for the ledger and for result files: readable, and escaped only where it holds half a surrogate pair."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = _READABLE.encode(value)
     return text if _storable(text) else json.dumps(value)
 
 

@@ -29,7 +29,7 @@ def read_json(body: bytes) -> Any:
     _check_depth(raw)
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
+        value = _STRICT.decode(text)
     except UnicodeDecodeError as err:
         raise NotJsonBody(f"not UTF-8 (byte {err.start})") from None
     except json.JSONDecodeError as err:
@@ -52,8 +52,7 @@ def dump_json(value: Any) -> bytes:
     Raises ValueError for what JSON cannot hold (NaN, halves of surrogate pairs, other objects).
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
-        return text.encode("utf-8")
+        return _COMPACT.encode(value).encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError("a text holds half a surrogate pair, which UTF-8 cannot spell") from None
     except (TypeError, RecursionError) as err:
@@ -155,3 +154,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
         return list(value)
     raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+_STRICT = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
