@@ -27,7 +27,13 @@ BASE: dict[str, Any] = {
     "defaults": {"model": "main"},
     "steps": [
         {"id": "first", "foreach": "datasets.rows", "prompt": "{{ item.body }}"},
-        {"id": "second", "foreach": "datasets.rows", "prompt": "x", "schema": {"a": "string", "b": "string"}},
+        {
+            "id": "second",
+            "foreach": "datasets.rows",
+            "prompt": "x",
+            "schema": {"a": "string", "b": "string"},
+            "params": {"max_output_tokens": 100},
+        },
         {"id": "step", "foreach": "datasets.rows", "prompt": "Say it", "check": "output != ''"},
         {"id": "again", "foreach": "datasets.rows", "messages": [{"role": "assistant", "content": "{{ item.body }}"}]},
         {"id": "grouped", "foreach": {"group": "steps.first"}, "prompt": "x"},
@@ -50,7 +56,7 @@ def _step(doc: Doc, id: str) -> Doc:
 
 def _in_step(doc: Doc, key: str, value: Any) -> None:
     """The key in a step that it suits: what a step does is said once, `allow_skipped` needs nothing else."""
-    step = _step(doc, "step")
+    step = _step(doc, "second" if key in ("repair", "coerce", "on_truncated") else "step")
     if key in ("prompt", "prompt_file", "messages", "render", "python"):
         del step["prompt"]
         if key in ("render", "python"):

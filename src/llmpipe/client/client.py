@@ -241,7 +241,7 @@ class LLMClient:
             refusal.sent = False
             raise refusal
 
-    def _require_keys(self, model: Model, target: Target, policy: CallPolicy, output: OutputSpec | None) -> None:
+    def _require_keys(self, model: Model, target: Target, policy: CallPolicy, output: OutputSpec | None = None) -> None:
         """Raise KeyMissing unless the model, its fallbacks and who is asked again have keys; an override needs none."""
         if self._override is not None:
             return

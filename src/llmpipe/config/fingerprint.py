@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmpipe.config.pipeline import Pipeline, Scope, Step
+from llmpipe.config.pipeline import Pipeline, Scope, Step, may_ask
 from llmpipe.config.templates import Expression, Template
 from llmpipe.types import Model
 
@@ -87,16 +87,17 @@ def _parts(step: Step, pipeline: Pipeline) -> dict[str, Any]:
         found["python"] = step.python
     if step.schema is not None:
         found["schema"] = step.schema.document
+    read = [name for name, is_so in (("repair", step.repair), ("coerce", step.coerce)) if is_so]
+    if read:
+        found["reading"] = read
     if step.params:
         found["params"] = step.params
     return found | _models(step, pipeline) | _vars(templates, step, pipeline)
 
 
 def _models(step: Step, pipeline: Pipeline) -> dict[str, Any]:
-    names = list(step.models)
-    for name in step.models:
-        names += step.fallback if step.fallback is not None else pipeline.models[name].fallback
-    found: dict[str, Any] = {f"model {name}": _model(pipeline.models[name]) for name in dict.fromkeys(names)}
+    names = may_ask(step, pipeline.models)
+    found: dict[str, Any] = {f"model {name}": _model(pipeline.models[name]) for name in names}
     if names:
         found["model"] = [pipeline.models[name].label for name in step.models]
     return found

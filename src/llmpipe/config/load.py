@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from llmpipe.config.answers import check_repair
 from llmpipe.config.datasets import read_datasets, row_shape
 from llmpipe.config.fields import Fields
 from llmpipe.config.fingerprint import Fingerprint, changes, fingerprint
@@ -138,10 +139,11 @@ def _resolve(
 def _defaults(fields: Fields, loading: Loading) -> Policies:
     section = fields.sub("defaults", "defaults")
     known = dict(fields.each("models"))
-    for key in ("model", "fallback"):
+    for key in ("model", "fallback", "reask_model"):
         node = section.get(key)
         if node is not None:
             check_model_names(node, known, loading)
+    check_repair(section, loading)
     return Policies(section)
 
 

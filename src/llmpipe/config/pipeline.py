@@ -105,6 +105,10 @@ class Step:
     checks: tuple[Expression, ...] = ()
     schema: OutputSchema | None = None
     max_reasks: int = 1
+    reask_model: str | None = None  # model: None = the one that answered
+    repair: bool = False
+    coerce: bool = False
+    on_truncated: Literal["fail", "extend"] = "fail"
     refs: tuple[StepRef, ...] = ()  # every other step it uses, its scope's source excluded
     needs: tuple[str, ...] = ()
     allow_skipped: bool = False
@@ -114,6 +118,13 @@ class Step:
     retry: Retry = Retry()
     cache: CachePolicy = CachePolicy()
     max_prompt: int = 1024 * 1024  # bytes of UTF-8
+
+
+def may_ask(step: Step, models: Mapping[str, Model]) -> tuple[str, ...]:
+    """Every model that a step may come to ask: its choices, who is asked again, and the fallbacks of these."""
+    first = [*step.models, *([step.reask_model] if step.reask_model is not None else ())]
+    own = [name for one in first if one in models for name in models[one].fallback]
+    return tuple(dict.fromkeys([*first, *(own if step.fallback is None else step.fallback)]))
 
 
 @dataclass(frozen=True, slots=True)

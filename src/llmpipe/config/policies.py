@@ -102,6 +102,10 @@ class Policies:
             "fallback", lambda n: read_fallbacks(n, fields.problems), base.fallback if base else None
         )
         self.max_reasks: int = fields.read("max_reasks", _int, base.max_reasks if base else 1)
+        self.reask_model: str | None = fields.read("reask_model", plain, base.reask_model if base else None)
+        self.repair: bool = fields.read("repair", plain, base.repair if base else False)
+        self.coerce: bool = fields.read("coerce", plain, base.coerce if base else False)
+        self.on_truncated: Any = fields.read("on_truncated", plain, base.on_truncated if base else "fail")
         self.on_error: Any = fields.read("on_error", plain, base.on_error if base else None)
         self.min_success: MinSuccess = fields.read(
             "min_success", min_success, base.min_success if base else MinSuccess()

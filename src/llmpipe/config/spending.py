@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llmpipe.config.fields import Fields
-from llmpipe.config.pipeline import Step
+from llmpipe.config.pipeline import Step, may_ask
 from llmpipe.config.problems import Problems
 from llmpipe.policy import Budget
 from llmpipe.types import Model, Price
@@ -19,7 +19,7 @@ def check_budget(
         return
     section = pipeline.get("models")
     for step in steps.values():
-        for name in _asked(step, models):
+        for name in may_ask(step, models):
             model = models.get(name)
             if model is None or section is None:
                 continue
@@ -47,12 +47,3 @@ def _price(model: Model) -> Price | None:
     from llmpipe.client.prices import price_of
 
     return price_of(model)
-
-
-def _asked(step: Step, models: Mapping[str, Model]) -> list[str]:
-    """The models that a step may come to ask, fallbacks included."""
-    found = list(step.models)
-    for name in step.models:
-        model = models.get(name)
-        found += step.fallback if step.fallback is not None else model.fallback if model is not None else ()
-    return list(dict.fromkeys(found))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from llmpipe.config.answers import ANSWER_KEYS, check_answers
 from llmpipe.config.fallbacks import Fallbacks
 from llmpipe.config.fields import Fields, items, names
 from llmpipe.config.loading import Loading
@@ -24,7 +25,7 @@ from llmpipe.structured.schema import OutputSchema
 from llmpipe.types import Model, Role
 
 _KINDS = {"prompt": "model", "prompt_file": "model", "messages": "model", "render": "render", "python": "python"}
-_MODEL_ONLY = ("model", "samples", "system", "params", "fallback", "retry", "cache", "max_reasks")
+_MODEL_ONLY = ("model", "samples", "system", "params", "fallback", "retry", "cache", *ANSWER_KEYS)
 # Keys that would be accepted and ignored: nothing of the kind is let through.
 _WITHOUT_EFFECT = {
     "model": (),
@@ -145,10 +146,6 @@ def _refuse_useless(draft: Draft, kind: str, loading: Loading) -> None:
         if key in draft.node.value:
             message = f"'{key}' has no effect: step '{draft.id}' {asks}"
             loading.problems.add("C207", message, draft.node.key_place(key), hint="remove it")
-    has_contract = "schema" in draft.node.value or "check" in draft.node.value
-    if kind == "model" and "max_reasks" in draft.node.value and not has_contract:
-        message = f"'max_reasks' has no effect: step '{draft.id}' has neither a schema nor a check"
-        loading.problems.add("C207", message, draft.node.key_place("max_reasks"), hint="remove it")
 
 
 def shape_of(parts: Parts) -> Shape:
@@ -166,6 +163,8 @@ def build_step(draft: Draft, around: Surroundings) -> Step:
     runs_once = scope == ROOT_SCOPE
     needs = _needs(draft, around)
     _check_params(draft, around)
+    if parts.kind == "model":
+        check_answers(draft, policies, around.loading, models=around.models, names=around.model_names)
     fallback = policies.fallback
     if fallback is None and len(draft.models) > 1:
         fallback = Fallbacks()  # a comparison of models must not quietly become one of the same model
@@ -185,6 +184,10 @@ def build_step(draft: Draft, around: Surroundings) -> Step:
         checks=tuple(expression for expression, _ in parts.checks),
         schema=parts.schema,
         max_reasks=policies.max_reasks,
+        reask_model=policies.reask_model if parts.kind == "model" else None,
+        repair=policies.repair,
+        coerce=policies.coerce,
+        on_truncated=policies.on_truncated,
         refs=_refs(draft, parts, scope, needs, around),
         needs=needs,
         allow_skipped=policies.allow_skipped,

@@ -45,6 +45,10 @@ class ModelStep:
             schema=self._step.schema,
             check=lambda output: self._demands.unmet(output, names),
             max_reasks=self._step.max_reasks,
+            repair=self._step.repair,
+            coerce=self._step.coerce,
+            extend=self._step.on_truncated == "extend",
+            reask_model=self._step.reask_model,
         )
         task = asyncio.current_task()
         assert task is not None

@@ -46,6 +46,34 @@ def asked_schema(request: LLMRequest, target: Target) -> Reduced | None:
     return None if reduced.refused_reason else reduced
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a provider gets of a schema, for people and records.
+
+    `how`: natively, as JSON of any shape with the schema in the prompt, in the prompt alone, or not at all.
+    `in_prompt`: the whole of it stands in the prompt. `dropped`: what the native copy lacks, each as "$.path: keyword".
+    `refused`: why there is no native copy although the provider takes schemas.
+    """
+
+    how: Literal["native", "json_object", "prompt", "not_sent"]
+    in_prompt: bool
+    dropped: tuple[str, ...] = ()
+    refused: str | None = None
+
+
+def sent(document: Mapping[str, Any], target: Target) -> Sent:
+    """What `target` gets of a schema."""
+    dialect = target.dialect
+    if dialect.schema_mode == "none":
+        return Sent("not_sent", in_prompt=False)
+    reduced = reduce_for(document, dialect.schema_limits) if dialect.schema_mode == "json_schema" else None
+    if reduced is not None and reduced.refused_reason is None:
+        return Sent("native", dialect.schema_in_prompt, reduced.dropped)
+    plain = dialect.schema_mode == "json_object" and document.get("type") == "object"
+    refused = reduced.refused_reason if reduced is not None else None
+    return Sent("json_object" if plain else "prompt", in_prompt=True, refused=refused)
+
+
 def asked(request: LLMRequest, target: Target) -> Asked:
     """How `request` is to ask `target` for its schema.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
-from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Scope, Step
+from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Scope, Step, may_ask
 from llmpipe.policy import Retry, Timeout, backoff_delay
 from llmpipe.providers.table import Target, resolve
 from llmpipe.report.figures import bytes_text, count, lasted, money, plural, said
 from llmpipe.types import Model
 
+_MOST_DROPPED = 20
 Origin = Callable[[str], str]  # of a key variable: "environment", ".env" or ""
 
 
@@ -46,10 +47,8 @@ def facts(pipeline: Pipeline, origin: Origin) -> list[str]:
 
 
 def _models_of(step: Step, pipeline: Pipeline) -> list[str]:
-    """The models that a step may ask, fallbacks after the choices."""
-    own = [name for name in step.models if name in pipeline.models]
-    below = [b for name in own for b in _fallback(step, pipeline.models[name])]
-    return list(dict.fromkeys([*own, *(b for b in below if b in pipeline.models)]))
+    """The models that a step may ask, its choices first."""
+    return [name for name in may_ask(step, pipeline.models) if name in pipeline.models]
 
 
 def _fallback(step: Step, model: Model) -> tuple[str, ...]:
@@ -109,9 +108,10 @@ def _step(step: Step, pipeline: Pipeline) -> Iterator[str]:
     models = _models_of(step, pipeline)
     fallbacks = max((len(_fallback(step, pipeline.models[m])) for m in step.models if m in pipeline.models), default=0)
     yield f"             {bound_text(step, fallbacks)}"
+    yield from _invalid(step)
     if step.schema is not None:
         for name in models:
-            yield from _dropped(step, pipeline.models[name])
+            yield from _sent(step, pipeline.models[name])
 
 
 def bound_text(step: Step, fallbacks: int) -> str:
@@ -123,7 +123,8 @@ def bound_text(step: Step, fallbacks: int) -> str:
     factors = [f"{plural(step.retry.max_retries, 'retry', 'retries')}"]
     factors += [plural(reasks, "re-ask")] if reasks else []
     factors += [plural(fallbacks, "fallback")] if fallbacks else []
-    whole = one * (1 + reasks) * (1 + fallbacks)
+    factors += ["1 extension"] if step.on_truncated == "extend" else []
+    whole = one * (1 + reasks + (step.on_truncated == "extend")) * (1 + fallbacks)
     return f"an item takes at most {lasted(whole)} ({lasted(one)} a call, {', '.join(factors)}), queueing not counted"
 
 
@@ -138,24 +139,45 @@ def call_bound(timeout: Timeout, retry: Retry) -> float | None:
     return min(bounds, default=None)
 
 
-def _dropped(step: Step, model: Model) -> Iterator[str]:
-    from llmpipe.structured.reduce import reduce_for
+def _sent(step: Step, model: Model) -> Iterator[str]:
+    from llmpipe.providers.asked import sent
 
     try:
         target = resolve(model)
     except ValueError:
         return
     assert step.schema is not None
-    mode = target.dialect.schema_mode
-    if mode != "json_schema":
-        how = {"json_object": "as JSON of any shape, the schema in the prompt", "prompt": "in the prompt"}.get(
-            mode, "not sent"
-        )
-        yield f"             schema for {said(model.name)}: {how}; always validated here"
-        return
-    reduced = reduce_for(step.schema.document, target.dialect.schema_limits)
-    what = f"without {said(', '.join(reduced.dropped), 200)}" if reduced.dropped else "whole"
-    yield f"             schema for {said(model.name)}: sent natively, {what}; always validated here in full"
+    found = sent(step.schema.document, target)
+    how = {
+        "native": "sent natively",
+        "json_object": "in the prompt, with JSON of any shape asked for",
+        "prompt": "in the prompt",
+        "not_sent": "not sent",
+    }[found.how]
+    yield f"             schema for {said(model.name)}: {how}; every answer is validated here in full"
+    if found.how == "native":
+        also = ", and whole in the prompt" if found.in_prompt else ""
+        what = "whole" if not found.dropped else f"without {plural(len(found.dropped), 'keyword')}"
+        yield f"               the copy that is sent: {what}{also}"
+        for line in found.dropped[:_MOST_DROPPED]:
+            yield f"                 {said(line, 200)}"
+        if len(found.dropped) > _MOST_DROPPED:
+            yield f"                 and {count(len(found.dropped) - _MOST_DROPPED)} more"
+    if found.refused:
+        yield f"               {said(target.provider)} cannot be asked for it natively: {said(found.refused, 200)}"
+
+
+def _invalid(step: Step) -> Iterator[str]:
+    """What is done about answers that do not hold, where it is more than failing."""
+    has_contract = step.schema is not None or bool(step.checks)
+    again = plural(step.max_reasks, "time") + (f" by {said(step.reask_model)}" if step.reask_model else "")
+    parts = [f"asked for again up to {again}"] if step.max_reasks and has_contract else []
+    parts += ["repaired"] if step.repair and step.schema is not None else []
+    parts += ["coerced"] if step.coerce and step.schema is not None else []
+    if parts:
+        yield f"             an invalid answer is {', '.join(parts)}"
+    if step.on_truncated == "extend":
+        yield "             a cut answer is asked for once more, with twice the limit"
 
 
 def scope_text(scope: Scope) -> str:
