@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a pipeline step reads best on one line
 """Going on: after a kill, after failures, on a grown file, on an earlier run's results; nothing is asked twice."""
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def test_a_grown_file_costs_only_its_new_and_changed_rows(project: Project, coun
         second = project.run(two(server), resume="auto")
         assert server.total == 20 + 2 * 3
     assert second.run_id != first.run_id
+    assert second.exit_code == 0, second.reason
     assert counts(second)["two"] == (10, 10, 0, 0, 0)
     assert [line["key"] for line in project.results(second, "two")] == [row["id"] for row in changed]
     assert project.results(second, "two")[0]["output"] == "re: two re: one r3 other"
@@ -177,6 +179,7 @@ def test_a_resumed_run_notices_rows_that_came_and_went(project: Project, counts:
         project.rows("d.jsonl", rows(7)[1:])
         report = project.run(resume="last")
         assert server.total == 10 + 4
+    assert report.exit_code == 0, report.reason
     assert counts(report)["one"] == (6, 6, 0, 0, 0)
     assert [line["key"] for line in project.results(report, "one")] == [f"r{n}" for n in range(1, 7)]
 
@@ -294,3 +297,48 @@ def test_with_the_cache_an_edit_of_a_later_step_pays_only_for_that_step(project:
         report = project.run(text.replace('"two {{', '"zwei {{'))
         assert server.total == 12
     assert [step.cached for step in report.steps] == [4, 0]
+
+
+LISTS = """\
+version: 1
+models:
+  m: {{provider: openai_compatible, base_url: "{url}", model: demo}}
+defaults: {{model: m, cache: {{read: false, write: false}}}}
+datasets: {{d: {{path: d.jsonl, key: id}}}}
+steps:
+  - {{id: list, foreach: datasets.d, prompt: "list {{{{ item.id }}}} {{{{ item.n }}}}", schema: {{parts: "list[string]"}}}}
+  - {{id: part, foreach: steps.list.parts, prompt: "part {{{{ item }}}}"}}
+  - {{id: kind, foreach: {{group: steps.part, by: "output[-1]"}}, prompt: "kind {{{{ item.key }}}} {{{{ item.rows | length }}}}"}}
+  - {{id: all, prompt: "all {{{{ steps.part | length }}}} {{{{ steps.kind | length }}}}"}}
+"""
+
+
+def parts(prompt: str) -> Any:
+    if prompt.startswith("list"):
+        _, id, n = prompt.split()
+        return {"parts": [f"{id}{i}" for i in range(int(n))]}
+    return f"re: {prompt}"
+
+
+@pytest.mark.parametrize("way", ["auto", "last"])
+def test_only_what_a_changed_row_reaches_is_redone(project: Project, counts: Counts, way: str) -> None:
+    """Fan-outs, groups and whole lists are redone where what they read has changed, and nowhere else."""
+    with Answers(parts) as server:
+        project.rows("d.jsonl", [{"id": "a", "n": 2}, {"id": "b", "n": 3}, {"id": "c", "n": 1}])
+        first = project.run(LISTS.format(url=server.url), resume="auto")
+        assert counts(first)["part"] == (6, 6, 0, 0, 0)
+        assert counts(first)["kind"] == (3, 3, 0, 0, 0)
+        server.asked.clear()
+        project.rows("d.jsonl", [{"id": "a", "n": 2}, {"id": "b", "n": 1}, {"id": "c", "n": 1}])
+        second = project.run(resume=way)
+        assert second.exit_code == 0, second.reason
+        assert dict(server.asked) == {"list b 1": 1, "kind 1 1": 1, "all 4 2": 1}
+        assert counts(second) == {
+            "list": (3, 3, 0, 0, 0), "part": (4, 4, 0, 0, 0), "kind": (2, 2, 0, 0, 0), "all": (1, 1, 0, 0, 0),
+        }  # fmt: skip
+        server.asked.clear()
+        project.rows("d.jsonl", [{"id": "c", "n": 1}, {"id": "a", "n": 2}])
+        third = project.run(resume=way)
+        assert third.exit_code == 0, third.reason
+        assert dict(server.asked) == {"kind 0 2": 1, "all 3 2": 1}
+        assert [line["key"] for line in project.results(third, "part")] == ["c/0", "a/0", "a/1"]

@@ -13,8 +13,15 @@ Fresh = tuple[int, str, object, bytes]  # place among its siblings, key, data, d
 
 _THERE = "SELECT key, id, ord, digest, live FROM items WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
 _LIVE = "SELECT id FROM items WHERE scope = ? AND live = 1"
+_BELOW = (
+    "WITH RECURSIVE gone (id) AS (SELECT value FROM json_each(?) UNION"
+    " SELECT items.id FROM items JOIN gone ON items.parent = gone.id WHERE items.live = 1) SELECT id FROM gone"
+)
+_LOST = (
+    "SELECT step, status, COUNT(*) FROM results WHERE item IN (SELECT value FROM json_each(?)) GROUP BY step, status"
+)
 _DROP = "UPDATE items SET live = 0 WHERE id IN (SELECT value FROM json_each(?))"
-_DROP_BELOW = "UPDATE items SET live = 0 WHERE live = 1 AND parent IN (SELECT id FROM items WHERE live = 0)"
+_DROP_RESULTS = "DELETE FROM results WHERE item IN (SELECT value FROM json_each(?))"
 
 
 class Entering:
@@ -23,7 +30,6 @@ class Entering:
     def __init__(self, run: RunState) -> None:
         self._run = run
         self._seen = bytearray()  # a bit per item number: entered by this process
-        self.dropped = False
 
     def enter(
         self, scope: Scope, fresh: list[Fresh], *, parent: Item | None = None, matched: bool
@@ -72,13 +78,18 @@ class Entering:
         self._drop(scope, [id for (id,) in there if id not in kept])
 
     def _drop(self, scope: Scope, ids: list[int]) -> None:
+        """Take items out, with all below them and what the steps made of them."""
         if not ids:
             return
-        self.dropped = True
         self._count(scope, -len(ids))
-        self._run.ledger.put(_DROP, (json.dumps(ids),))
-        for _ in self._run.pipeline.scopes:
-            self._run.ledger.put(_DROP_BELOW)
+        ledger = self._run.ledger
+        every = json.dumps([id for (id,) in ledger.rows(_BELOW, (json.dumps(ids),))])
+        steps = {number: id for id, number in self._run.step_numbers.items()}
+        for number, status, count in ledger.rows(_LOST, (every,)):
+            if number in steps:
+                self._run.tallies[steps[number]].lose(status, count)
+        ledger.put(_DROP, (every,))
+        ledger.put(_DROP_RESULTS, (every,))
 
     def _count(self, scope: Scope, more: int) -> None:
         for step in self._run.pipeline.steps:

@@ -86,6 +86,7 @@ class Flow:
         else:
             await self._stream(p)
         if not self._run.stopping():
+            await self._run.ledger.commit()  # items that were taken out are gone before a list is read
             for id in p.steps:
                 self._finish(id)
 

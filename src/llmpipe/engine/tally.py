@@ -62,8 +62,12 @@ class Tally:
 
     def forget(self, old: Cell) -> None:
         """A cell of an earlier process or run is no more."""
-        self.status[old.status] -= 1
-        self.carried -= 1
+        self.lose(old.status, 1)
+
+    def lose(self, status: str, count: int) -> None:
+        """So many cells of an earlier process or run went with their items."""
+        self.status[status] -= count
+        self.carried -= count
 
     def failures(self) -> int:
         """Cells that failed so far."""
