@@ -323,9 +323,9 @@ def test_the_command_that_goes_on_can_be_pasted(failing: Path) -> None:
 
 
 def test_every_missing_key_has_a_line_of_its_own(project: Path) -> None:
-    text = (project / FILE).read_text().replace("main: {provider: echo, model: demo}",
-        "main: {provider: openai, model: gpt, fallback: [other]}\n  other: {provider: anthropic, model: claude}")  # fmt: skip
-    (project / FILE).write_text(text)
+    models = "main: {provider: openai, model: gpt, fallback: [other]}\n  other: {provider: anthropic, model: claude}"
+    text = (project / FILE).read_text()
+    (project / FILE).write_text(text.replace("main: {provider: echo, model: demo}", models))
     done = here("run", FILE)
     assert done.code == 4
     assert done.err.splitlines() == [
@@ -333,3 +333,16 @@ def test_every_missing_key_has_a_line_of_its_own(project: Path) -> None:
         "error[P401]: model 'other' needs an API key, and ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN is not set",
         "  Set it in the environment or in the project's .env, or use `provider: echo` to try without a model.",
     ]
+
+
+def test_a_key_that_no_row_has_is_refused_before_anything_is_sent(project: Path) -> None:
+    done = here("run", FILE, "--key", "r33")
+    assert done.code == 2
+    assert "error[X911]: no row has the key 'r33': did you mean 'r3'?" in done.err
+    assert not list((project / "output").glob("small/*/run.json"))
+    assert here("run", FILE, "--key", "r3").code == 0
+
+
+def test_a_step_that_is_not_there_is_refused_before_anything_is_sent(project: Path) -> None:
+    done = here("run", FILE, "--only", "gret")
+    assert (done.code, "X911" in done.err, "greet" in done.err) == (2, True, True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from llmpipe.config.fingerprint import Fingerprint, changes, from_json
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine.options import RunOptions
-from llmpipe.engine.runs import LAST, NoSuchRun, RunInfo, find_run, list_runs
+from llmpipe.engine.runs import LAST, NoSuchPart, NoSuchRun, RunInfo, find_run, list_runs
 from llmpipe.errors import LlmpipeError
 
 
@@ -105,9 +105,9 @@ def _on_base(pipeline: Pipeline, options: RunOptions, output: Path) -> Choice:
 
 
 def _related(pipeline: Pipeline, id: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The steps that `id` builds on, and those that build on it. Raises NoSuchRun for an unknown step."""
+    """The steps that `id` builds on, and those that build on it. Raises NoSuchPart for an unknown step."""
     if id not in pipeline.order:
-        raise NoSuchRun(f"there is no step '{id}'; there are: {', '.join(pipeline.order)}")
+        raise NoSuchPart(f"there is no step '{id}'; there are: {', '.join(pipeline.order)}")
     uses = {step.id: _uses(pipeline, step.id) for step in pipeline.steps}
 
     def closure(start: str, edges: dict[str, set[str]]) -> frozenset[str]:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, may_ask
+from llmpipe.config.rows import read_rows
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import private_folder
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.options import RunOptions
+from llmpipe.engine.runs import NoSuchPart
 from llmpipe.engine.tally import Tally
-from llmpipe.errors import ConfigError, KeyMissing, Problem
+from llmpipe.errors import ConfigError, DataError, KeyMissing, Problem
 from llmpipe.policy import Budget
 from llmpipe.types import Model, Usage
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
     from llmpipe.config.environment import Environment
 
+_KEYS_KEPT = 10_000  # of which the nearest is suggested
 _SUMS = "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(cost_usd) FROM attempts"
 _OPEN = "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL"
 _CLOSE_OPEN = (
@@ -77,6 +80,27 @@ def require_keys(models: tuple[Model, ...], environment: Environment) -> None:
             missing.append(lacks_key(model, target))
     if missing:
         raise KeyMissing("\n".join(missing))
+
+
+def require_row(pipeline: Pipeline, key: str) -> None:
+    """Raise NoSuchPart unless a dataset that a step runs over has a row with that key, or comes from standard input."""
+    from llmpipe.config.near import did_you_mean
+
+    used = {scope.dataset for scope in pipeline.scopes.values() if scope.dataset is not None}
+    known: list[str] = []
+    for dataset in (pipeline.datasets[name] for name in sorted(used)):
+        if dataset.stdin:
+            return
+        try:
+            for row in read_rows(dataset):
+                if row.key == key:
+                    return
+                if len(known) < _KEYS_KEPT:
+                    known.append(row.key)
+        except DataError:
+            return  # the run tells where
+    hint = did_you_mean(key, known) or (f"the first is {known[0]!r}" if known else "there are no rows")
+    raise NoSuchPart(f"no row has the key {key!r}: {hint}")
 
 
 def spool_stdin(pipeline: Pipeline, folder: Path) -> Pipeline:

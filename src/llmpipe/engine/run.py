@@ -38,7 +38,7 @@ _IGNORE = "# Runs and cached answers stay out of git.\n*\n"
 def run_pipeline(pipeline: Pipeline, options: RunOptions, *, environment: Environment, progress: Progress) -> RunReport:
     """Run a pipeline to its end, or to where it has to stop.
 
-    Raises before anything is sent: ConfigError, KeyMissing, LockHeld, NoSuchRun, Changed, StorageError. Everything that
+    Raises before anything is sent: ConfigError, KeyMissing, LockHeld, NoSuchRun, Changed, StorageError. What
     happens later is told by the report and its exit code; a fault of llmpipe itself is raised as it is.
     """
     if not options.allow_python:
@@ -85,6 +85,8 @@ class _Invocation:
         models = prepare.asked_models(pipeline, choice)
         if not options.offline:
             prepare.require_keys(models, environment)
+        if options.key is not None:
+            prepare.require_row(pipeline, options.key)
         self._redactor: Redactor = Redactor(environment.resolved)
         self._models = models
         self._providers = {} if options.offline else load_providers(pipeline, models)

@@ -27,6 +27,14 @@ class NoSuchRun(LlmpipeError):
     exit_code = 2
 
 
+class NoSuchPart(NoSuchRun):
+    """No step, item or row answers to the name that was given."""
+
+    code = "X911"
+    title = "no such step, item or row"
+    advice = "`llmpipe show RUN STEP` lists a step's items; --key names a row by its dataset's `key`."
+
+
 @dataclass(frozen=True, slots=True)
 class RunInfo:
     """What `run.json` says of a run. Times are seconds since the epoch."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpipe.engine.ledger_read import LedgerReader
-from llmpipe.engine.runs import NoSuchRun, RunInfo
+from llmpipe.engine.runs import NoSuchPart, RunInfo
 from llmpipe.types import Usage
 
 
@@ -93,7 +93,7 @@ _ATTEMPTS = (
 
 
 def step_items(info: RunInfo, step: str, *, status: str | None = None, limit: int | None = None) -> Iterator[ItemRow]:
-    """The items of a step in input order. Raises NoSuchRun for an unknown step, StorageError."""
+    """The items of a step in input order. Raises NoSuchPart for an unknown step, StorageError."""
     with LedgerReader(info.folder / "run.db") as ledger:
         number, scope = _numbers(ledger, step)
         args = {"step": number, "scope": scope, "status": status, "limit": -1 if limit is None else limit}
@@ -103,13 +103,13 @@ def step_items(info: RunInfo, step: str, *, status: str | None = None, limit: in
 
 
 def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
-    """The whole story of one item in one step. Raises NoSuchRun if there is no such step or item, StorageError."""
+    """The whole story of one item in one step. Raises NoSuchPart if there is no such step or item, StorageError."""
     with LedgerReader(info.folder / "run.db") as ledger:
         number, scope = _numbers(ledger, step)
         found = ledger.rows(_ITEM, (number, scope, key))
         if not found:
             near = ledger.rows("SELECT key FROM items WHERE scope = ? AND live = 1 ORDER BY ord LIMIT 5", (scope,))
-            raise NoSuchRun(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
+            raise NoSuchPart(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
         attempts = tuple(_attempt(row) for row in ledger.rows(_ATTEMPTS, (number, found[0][0])))
         kept = _kept(ledger, number, found[0][0])
     _, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0]
@@ -143,7 +143,7 @@ def _numbers(ledger: LedgerReader, step: str) -> tuple[int, int]:
     found = ledger.rows("SELECT id, scope FROM steps WHERE name = ?", (step,))
     if not found:
         names = ", ".join(name for (name,) in ledger.rows("SELECT name FROM steps ORDER BY id"))
-        raise NoSuchRun(f"the run has no step '{step}'; there are: {names}")
+        raise NoSuchPart(f"the run has no step '{step}'; there are: {names}")
     return found[0][0], found[0][1]
 
 
