@@ -115,8 +115,36 @@ def test_address_headers_and_schema_mode_enter() -> None:
     assert key_of(entry(headers={"x-note": "a"})) == key_of(entry())
 
 
+LABEL = {
+    "type": "object",
+    "properties": {"label": {"enum": ["a", "b"]}, "because": {"type": "string"}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+UNSENT = {"dependentRequired": {"label": ["because"]}}  # a keyword that no provider is sent, and that cannot be told
+
+
+@pytest.mark.parametrize(
+    ("entry_of", "enters"),
+    [
+        ({"provider": "openai"}, False),
+        ({"provider": "anthropic", "model": "claude"}, False),
+        ({"provider": "gemini", "model": "gemini"}, False),
+        ({"provider": "ollama", "model": "llama"}, True),  # the whole schema stands in the prompt as well
+        ({"provider": "openai", "schema_mode": "prompt"}, True),
+        ({"provider": "deepseek", "model": "chat"}, True),
+    ],
+)
+def test_what_is_not_sent_of_a_schema_does_not_enter(entry_of: dict[str, Any], enters: bool) -> None:
+    target = resolve(entry(**entry_of))
+    plain, more = replace(BASE, schema=LABEL), replace(BASE, schema=LABEL | UNSENT)
+    other = replace(BASE, schema=LABEL | {"required": ["label", "because"]})
+    assert (make_cache_key(plain, target) != make_cache_key(more, target)) is enters
+    assert make_cache_key(plain, target) != make_cache_key(other, target)
+
+
 def test_a_schema_that_is_not_sent_does_not_enter() -> None:
-    request = replace(BASE, schema={"type": "object"})
+    request = replace(BASE, schema=LABEL)
     target = named(BASE.model, {})[1]
     silent = replace(target, dialect=replace(target.dialect, schema_mode="none"))
     told = replace(target, dialect=replace(target.dialect, schema_mode="prompt"))

@@ -19,7 +19,7 @@ KEY_VERSION = 1
 def make_cache_key(request: LLMRequest, target: Target | None = None) -> str:
     """The sha256, in hex, under which the answer to `request` is kept (design 5).
 
-    In it: provider, address, model, conversation, parameters, the schema where it is sent, extra body, API version and
+    In it: provider, address, model, conversation, parameters, what is sent of the schema, extra body, API version and
     beta headers, sample, what `echo` is told to do. Not in it: timeouts, retries, limits, names of models, keys.
     Without `target`, `request.model` is read as a bare client reads it. Raises BadRequest for what JSON cannot hold.
     """
@@ -73,15 +73,16 @@ def _params(request: LLMRequest, target: Target) -> dict[str, Any]:
 
 
 def _schema_as_sent(request: LLMRequest, target: Target) -> dict[str, Any] | None:
-    how = target.dialect
-    if request.schema is None or how.schema_mode == "none":
+    """What the provider is given of the schema: a change of what it is not given leaves kept answers to be validated."""
+    if request.schema is None or target.dialect.schema_mode == "none":
         return None
-    return {
-        "mode": how.schema_mode,
-        "limits": how.schema_limits,
-        "in_prompt": how.schema_in_prompt,
-        "document": request.schema,
-    }
+    from llmpipe.providers.asked import asked
+
+    try:
+        given = asked(request, target)
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError):
+        return {"document": request.schema}  # no JSON Schema: refused by whoever compiles it
+    return {"native": given.native, "schema": given.schema, "told": given.told}
 
 
 def _echo(request: LLMRequest, target: Target) -> dict[str, Any]:

@@ -18,11 +18,15 @@ _KEPT = 64
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request says about its schema: `native` the field to send, `schema` its content, and the turns."""
+    """What a request says about its schema: `native` the field to send, `schema` its content, and the turns.
+
+    `told` is what the turns say of it, None if nothing.
+    """
 
     native: Literal["json_schema", "json_object"] | None
     schema: Mapping[str, Any] | None
     turns: tuple[Message, ...]
+    told: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,14 @@ def asked(request: LLMRequest, target: Target) -> Asked:
     if request.schema is None or mode == "none":
         return Asked(None, None, turns)
     reduced = asked_schema(request, target)
-    told = instructed(turns, _of(request.schema, target).instructions)
+    text = _of(request.schema, target).instructions
+    if reduced is not None and not target.dialect.schema_in_prompt:
+        return Asked("json_schema", reduced.schema, turns)
+    told = instructed(turns, text)
     if reduced is not None:
-        return Asked("json_schema", reduced.schema, told if target.dialect.schema_in_prompt else turns)
+        return Asked("json_schema", reduced.schema, told, text)
     plain = mode == "json_object" and request.schema.get("type") == "object"  # JSON mode writes nothing but objects
-    return Asked("json_object" if plain else None, None, told)
+    return Asked("json_object" if plain else None, None, told, text)
 
 
 def instructed(turns: tuple[Message, ...], text: str) -> tuple[Message, ...]:
