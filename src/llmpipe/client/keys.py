@@ -73,7 +73,7 @@ def _params(request: LLMRequest, target: Target) -> dict[str, Any]:
 
 
 def _schema_as_sent(request: LLMRequest, target: Target) -> dict[str, Any] | None:
-    """What the provider is given of the schema: a change of what it is not given leaves kept answers to be validated."""
+    """What the provider is given of the schema; a change of the rest leaves kept answers to be validated anew."""
     if request.schema is None or target.dialect.schema_mode == "none":
         return None
     from llmpipe.providers.asked import asked
