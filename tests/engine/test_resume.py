@@ -342,3 +342,24 @@ def test_only_what_a_changed_row_reaches_is_redone(project: Project, counts: Cou
         assert third.exit_code == 0, third.reason
         assert dict(server.asked) == {"kind 0 2": 1, "all 3 2": 1}
         assert [line["key"] for line in project.results(third, "part")] == ["c/0", "a/0", "a/1"]
+
+
+def test_calls_of_a_killed_process_count_against_the_budget_as_reserved(project: Project) -> None:
+    """Four calls in flight at the kill may have been billed: 5 of 10 calls' worth of budget are gone, at least."""
+    project.rows("d.jsonl", rows(40))
+    priced = "limits: {concurrency: 4}, price: {input: 100, output: 1000}, params: {max_output_tokens: 100}"
+    with Answers(delay_s=0.5) as server:
+        text = two(server).replace("limits: {concurrency: 8}", priced).replace("steps:", "budget: {usd: 1.0}\nsteps:")
+        project.write("x.yaml", text)
+        process = start(project)
+        server.wait_for(1)
+        server.delay_s = 20
+        server.wait_for(5)
+        process.kill()
+        process.communicate()
+        server.delay_s = 0.0
+        report = project.run(resume="last")
+        sent = server.total - 4
+    assert report.maybe_billed == 4
+    assert report.exit_code == 6
+    assert 40 < sent < (1.0 - 4 * 0.1) / 0.006 + 1

@@ -324,3 +324,19 @@ outputs:
     assert published == "id,out,one,pieces,all,i\na,'=x,true,1,3,hi\nb,'-,false,1,3,hi\n"
     lines = [json.loads(line) for line in (project.root / "output" / "piece.jsonl").read_text().splitlines()]
     assert lines[0] == {"key": "a/0", "text": "a", "id": "a", "two": "=x"}
+
+
+def test_a_group_shows_its_rows_and_nothing_of_the_ledger(project: Project) -> None:
+    project.rows("d.jsonl", [{"id": "a", "n": 1}, {"id": "b", "n": 2}])
+    report = project.run("""\
+        version: 1
+        datasets: {d: {path: d.jsonl, key: id}}
+        steps:
+          - {id: one, foreach: datasets.d, render: "{{ item.n }}"}
+          - {id: all, foreach: {group: steps.one}, render: "{{ item | tojson }}"}
+          - {id: list, render: "{% for row in steps.all %}{{ row.item | tojson }}{% endfor %}"}
+        """)
+    (seen,) = [json.loads(text) for text in project.outputs(report, "all")]
+    assert sorted(seen) == ["key", "number", "rows"]
+    assert [row["key"] for row in seen["rows"]] == ["a", "b"]
+    assert "members" not in project.outputs(report, "list")[0]

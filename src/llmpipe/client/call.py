@@ -12,7 +12,7 @@ from llmpipe.types import Attempt, LLMRequest, LLMResponse, Model
 
 if TYPE_CHECKING:
     from llmpipe.client.allowance import RetryAllowance
-    from llmpipe.client.budget import BudgetKeeper
+    from llmpipe.client.budget import Amount, BudgetKeeper
     from llmpipe.client.cache import Cache
     from llmpipe.client.gate import Gates
     from llmpipe.client.http import Transport
@@ -71,6 +71,7 @@ class Call:
     attempts: list[Attempt] = field(default_factory=list)
     journal: Journal | None = None
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
+    reserved: Amount | None = None  # of the budget, for the attempt that is under way
     order: int = 0  # of the calls that wait at a gate the one of the lowest order goes first
     answerer: Call | None = None  # the call to the fallback that was asked last, where one was
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from llmpipe.types import Attempt, LLMResponse
+
+if TYPE_CHECKING:
+    from llmpipe.client.budget import Amount
 
 
 class Journal(Protocol):
@@ -18,8 +21,13 @@ class Journal(Protocol):
     def recall(self, key: str) -> LLMResponse | None:
         """An answer to this very request that an earlier process of the run wrote down, or None."""
 
-    async def intend(self, *, key: str, number: int, model: str, request_id: str) -> None:
-        """Write down that attempt `number` is about to be sent; returns when that is durable."""
+    async def intend(
+        self, *, key: str, number: int, model: str, request_id: str, reserved: Amount | None = None
+    ) -> None:
+        """Write down that attempt `number` is about to be sent; returns when that is durable.
+
+        `reserved` is what the budget holds for it: what it counts for if its outcome never becomes known.
+        """
 
     async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:
         """Write down what came of the attempt; returns when that is durable. `response` is None for a failure."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 
+from llmpipe.client.budget import Amount
 from llmpipe.client.encoding import response_from_json, response_to_json
 from llmpipe.engine.items import clean
 from llmpipe.engine.ledger import Ledger
@@ -69,7 +70,9 @@ class CellJournal:
             self._told = {k: response_from_json(reply) for k, reply in rows}
         return self._told.get(key)
 
-    async def intend(self, *, key: str, number: int, model: str, request_id: str) -> None:
+    async def intend(
+        self, *, key: str, number: int, model: str, request_id: str, reserved: Amount | None = None
+    ) -> None:
         """Write down that an attempt is about to be sent. Raises Stopping when the run stops."""
         if self._stopping():
             refusal = Stopping("the run stops")
@@ -79,7 +82,12 @@ class CellJournal:
         self._open[key, number] = id
         self._tally.calls += 1
         request = self._request() if self._request is not None else None
-        row = (id, self._step, self._item, self._invocation, request_id, key, number, model, time.time(), request)
+        usd = None if reserved is None or reserved.usd is None else float(reserved.usd)
+        tokens = None if reserved is None else reserved.tokens
+        row = (
+            *(id, self._step, self._item, self._invocation, request_id, key, number, model, time.time(), request),
+            *(usd, tokens),
+        )
         await self._ledger.commit(INTEND, row)
 
     async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:

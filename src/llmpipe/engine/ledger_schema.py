@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     request_id TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, model TEXT NOT NULL, started_at REAL NOT NULL,
     outcome TEXT, code TEXT, status INTEGER, error TEXT, latency_s REAL, wait_s REAL, billed TEXT,
     input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER, cost_usd REAL,
-    request TEXT, reply TEXT, raw TEXT, provider_request_id TEXT);
+    reserved_usd REAL, reserved_tokens INTEGER, request TEXT, reply TEXT, raw TEXT, provider_request_id TEXT);
 CREATE INDEX IF NOT EXISTS attempts_of ON attempts (step, item);
 CREATE INDEX IF NOT EXISTS attempts_open ON attempts (id) WHERE outcome IS NULL;
 """
@@ -63,8 +63,8 @@ PUT_RESULT = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 INTEND = (
-    "INSERT INTO attempts (id, step, item, invocation, request_id, key, number, model, started_at, request)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO attempts (id, step, item, invocation, request_id, key, number, model, started_at, request,"
+    " reserved_usd, reserved_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 SETTLE = (
     "UPDATE attempts SET outcome = ?, code = ?, status = ?, error = ?, latency_s = ?, wait_s = ?, billed = ?,"

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 _KEYS_KEPT = 10_000  # of which the nearest is suggested
 _SUMS = "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(cost_usd) FROM attempts"
+_SPENT = (  # an attempt whose outcome nobody knows counts for what was reserved
+    "SELECT COUNT(*), SUM(CASE outcome WHEN 'unknown' THEN reserved_usd ELSE cost_usd END),"
+    " SUM(CASE outcome WHEN 'unknown' THEN reserved_tokens"
+    " ELSE COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0) END) FROM attempts"
+)
 _OPEN = "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL"
 _CLOSE_OPEN = (
     "UPDATE attempts SET outcome = 'unknown', billed = 'maybe', error = 'the process ended before the reply'"
@@ -207,11 +212,11 @@ def make_client(
     from llmpipe.client.disk_cache import DiskCache
     from llmpipe.client.proxies import Proxies
 
-    calls, tokens_in, tokens_out, cost = ledger.rows(_SUMS)[0]
+    calls, usd, tokens = ledger.rows(_SPENT)[0]
     budget = BudgetKeeper(
         effective_budget(pipeline, options),
-        spent_usd=Decimal(str(cost or 0)),
-        spent_tokens=(tokens_in or 0) + (tokens_out or 0),
+        spent_usd=Decimal(str(usd or 0)),
+        spent_tokens=tokens or 0,
         spent_calls=calls,
     )
     return LLMClient(

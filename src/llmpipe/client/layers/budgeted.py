@@ -31,6 +31,7 @@ def budgeted(inner: Handler, deps: Deps) -> Handler:
             return _priced(call, await inner(call))
         bound = upper_bound(call, keeper)
         reservation = await keeper.reserve(bound)
+        call.reserved = bound
         used = bound  # of an attempt that is cut off nobody knows
         try:
             response = _priced(call, await inner(call))
@@ -73,7 +74,9 @@ def _output_limit(call: Call) -> int | None:
 def _most_input(request: LLMRequest) -> int:
     size = OVERHEAD + sum(len(turn.content.encode("utf-8", "replace")) + PER_TURN for turn in request.turns())
     if request.schema is not None:
-        size += SCHEMA_OVERHEAD + 2 * len(json.dumps(dict(request.schema), ensure_ascii=True))  # once natively, once in the prompt
+        size += SCHEMA_OVERHEAD + 2 * len(
+            json.dumps(dict(request.schema), ensure_ascii=True)
+        )  # once natively, once in the prompt
     if request.extra:
         size += len(json.dumps(dict(request.extra), ensure_ascii=True, default=str))
     return size

@@ -60,7 +60,11 @@ class _Pass:
             return
         try:
             await call.journal.intend(
-                key=call.key, number=self._number, model=call.model.label, request_id=call.request_id
+                key=call.key,
+                number=self._number,
+                model=call.model.label,
+                request_id=call.request_id,
+                reserved=call.reserved,
             )
         except asyncio.CancelledError:
             self._end(outcome="Cancelled", error="cancelled before it was sent")
