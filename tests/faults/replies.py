@@ -80,14 +80,76 @@ _ERRORS = {
         "NOT_FOUND",
         "The model 'test' is not found",
     ),
+    "denied": (
+        "access_denied",
+        "invalid_request_error",
+        "permission_error",
+        "PERMISSION_DENIED",
+        "You do not have access to this model",
+    ),
+    "context_length": (
+        "context_length_exceeded",
+        "invalid_request_error",
+        "invalid_request_error",
+        "INVALID_ARGUMENT",
+        "prompt is too long: this model's maximum context length is 8192 tokens",
+    ),
+    "content_filter": (
+        "content_filter",
+        "invalid_request_error",
+        "invalid_request_error",
+        "INVALID_ARGUMENT",
+        "The prompt was blocked by our content filtering policy",
+    ),
+    "schema_rejected": (
+        "invalid_json_schema",
+        "invalid_request_error",
+        "invalid_request_error",
+        "INVALID_ARGUMENT",
+        "Invalid schema for response_format",
+    ),
     "bad_request": (None, "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", "Unknown parameter"),
 }
 
 
-def error(wire: str, kind: str, status: int, key: str = "") -> bytes:
-    """An error body of that kind, as the wire spells it (facts A6); `key` is what the client sent, to be echoed."""
+def ended(wire: str, how: str, text: str = "hello") -> dict[str, Any]:
+    """An answer that ended in another way than by being complete (facts A4), as the wire spells it.
+
+    `how`: length, refusal, filtered, unknown, or empty (complete, and nothing in it).
+    """
+    if how == "empty":
+        return answer(wire, "")
+    whole = answer(wire, text)
+    if wire == "anthropic":
+        words = {"length": "max_tokens", "refusal": "refusal", "filtered": "refusal"}
+        return {**whole, "stop_reason": words.get(how, "a_new_reason")}
+    if wire == "gemini":
+        words = {"length": "MAX_TOKENS", "refusal": "SAFETY", "filtered": "PROHIBITED_CONTENT"}
+        return {**whole, "candidates": [{**whole["candidates"][0], "finishReason": words.get(how, "A_NEW_REASON")}]}
+    if wire == "ollama":
+        return {**whole, "done_reason": {"length": "length"}.get(how, "a_new_reason")}
+    if wire == "openai_responses":
+        if how == "refusal":
+            item = {**whole["output"][0], "content": [{"type": "refusal", "refusal": text}]}
+            return {**whole, "output": [item]}
+        words = {"length": "max_output_tokens", "filtered": "content_filter"}
+        return {**whole, "status": "incomplete", "incomplete_details": {"reason": words.get(how, "a_new_reason")}}
+    choice = whole["choices"][0]
+    if how == "refusal":
+        choice = {**choice, "message": {"role": "assistant", "content": None, "refusal": text}}
+    else:
+        words = {"length": "length", "filtered": "content_filter"}
+        choice = {**choice, "finish_reason": words.get(how, "a_new_reason")}
+    return {**whole, "choices": [choice]}
+
+
+def error(wire: str, kind: str, status: int, key: str = "", *, more: str = "") -> bytes:
+    """An error body of that kind, as the wire spells it (facts A6); `key` is what the client sent, to be echoed.
+
+    `more` is said at the end of the message.
+    """
     code, openai_type, anthropic_type, gemini_status, message = _ERRORS[kind]
-    message = message.replace("{key}", key)
+    message = message.replace("{key}", key) + more
     if wire == "anthropic":
         return _dump({"type": "error", "error": {"type": anthropic_type, "message": message}, "request_id": "req_1"})
     if wire == "gemini":

@@ -42,6 +42,7 @@ class Exchange:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     text: str
+    echo: Callable[[str], str] | None = None  # what to say of the key that came, wherever there is room for it
     wire: str = field(init=False)
     key: str = field(init=False)
 
@@ -50,17 +51,23 @@ class Exchange:
         headers = self.seen.headers
         key = headers.get("authorization", "").removeprefix("Bearer ")
         self.key = key or headers.get("x-api-key", "") or headers.get("x-goog-api-key", "")
+        self.said = f" {self.echo(self.key)}" if self.echo is not None else ""
+        self.text += self.said
 
     async def raw(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
     async def reply(self, status: int, body: bytes, *headers: str, kind: str = "application/json") -> None:
+        if self.echo is not None:
+            headers = (*headers, f"x-ratelimit-limit-requests: {self.key}")
+            if not body.startswith(b"{") or body == b"{'single': quotes}":
+                body += self.said.encode()
         lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
         await self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     async def error(self, kind: str, status: int, *headers: str) -> None:
-        await self.reply(status, replies.error(self.wire, kind, status, self.key), *headers)
+        await self.reply(status, replies.error(self.wire, kind, status, self.key, more=self.said), *headers)
 
     @property
     def streamed(self) -> bool:
@@ -129,10 +136,18 @@ for _row in (
     ("server_error", "server_error", 500),
     ("should_not_retry", "server_error", 500, "x-should-retry: false"),
     ("key_refused", "key_refused", 401),
-    ("access_denied", "key_refused", 403),
+    ("access_denied", "denied", 403),
     ("quota", "quota", 429),
     ("model_unknown", "model_unknown", 404),
     ("bad_request", "bad_request", 400),
+    ("rate_limit_date", "rate_limit", 429, "Retry-After: Fri, 01 Jan 2099 00:00:00 GMT"),
+    ("request_timeout", "server_error", 408),
+    ("bad_gateway", "server_error", 502),
+    ("context_length", "context_length", 400),
+    ("content_filter", "content_filter", 400),
+    ("schema_rejected", "schema_rejected", 400),
+    ("error_with_200", "overloaded", 200),
+    ("should_retry", "bad_request", 400, "x-should-retry: true"),
 ):
     _error_row(*_row)
 
@@ -153,10 +168,57 @@ _body_row("null_json", 200, b"null")
 _body_row("deep_json", 200, b"[" * 200_000)
 _body_row("nan_json", 200, b'{"choices": NaN}')
 _body_row("bad_utf8", 200, b'{"choices": "\xff\xfe"}')
+_body_row("redirect_file", 302, b"", "Location: file:///etc/passwd")
 _body_row("redirect", 307, b"", "Location: http://169.254.169.254/latest/meta-data")
+_body_row("twice_gzip", 200, b"\x1f\x8b" + b"\0" * 40, "Content-Encoding: gzip, gzip")
 _body_row("gzip", 200, b"\x1f\x8b" + b"\0" * 40, "Content-Encoding: gzip")
 _body_row("many_headers", 200, b"{}", *(f"x-h{i}: {i}" for i in range(100_000)))
 _body_row("long_header", 200, b"{}", "x-long: " + "a" * 1_000_000)
+
+
+def _ended_row(how: str) -> None:
+    async def give(x: Exchange) -> None:
+        await x.reply(200, json.dumps(replies.ended(x.wire, how, x.text)).encode())
+
+    FAULTS[f"ends_{how}"] = give
+
+
+for _how in ("length", "refusal", "filtered", "unknown", "empty"):
+    _ended_row(_how)
+
+
+@fault()
+async def surrogate(x: Exchange) -> None:
+    """A whole answer with half a surrogate pair in its text."""
+    await x.reply(200, x.good().replace(b"hello", b"hel\\ud800lo"))
+
+
+@fault()
+async def twice_named(x: Exchange) -> None:
+    """A whole answer, and the same names once more."""
+    await x.reply(200, x.good()[:-1] + b", " + x.good()[1:])
+
+
+@fault()
+async def utf16(x: Exchange) -> None:
+    await x.reply(200, x.good().decode().encode("utf-16"), kind="application/json; charset=utf-16")
+
+
+@fault()
+async def escapes(x: Exchange) -> None:
+    """What would take over a terminal if it were printed as it came."""
+    body = replies.error(x.wire, "bad_request", 400, more=" \x1b[2J\x1b]0;owned\x07\u202e\r\n" + x.said)
+    await x.reply(400, body)
+
+
+@fault(closes=True)
+async def endless_head(x: Exchange) -> None:
+    """Headers without end, as fast as they are taken."""
+    await x.raw(b"HTTP/1.1 200 OK\r\n")
+    with contextlib.suppress(ConnectionError):
+        while not x.reader.at_eof():
+            await x.raw(b"x-more: " + b"a" * 1000 + b"\r\n")
+    x.seen.closed_after = 0.0
 
 
 @fault()
@@ -382,11 +444,11 @@ async def stream_not_json(x: Exchange) -> None:
 class FaultServer:
     """See the module's first line. `requests` is what came, `peak` the most in flight at once."""
 
-    def __init__(self, plan: Plan = ("ok",), *, text: str = "hello") -> None:
+    def __init__(self, plan: Plan = ("ok",), *, text: str = "hello", echo: Callable[[str], str] | None = None) -> None:
         self.requests: list[Seen] = []
         self.connections = 0
         self.peak = 0
-        self._plan, self._text, self._in_flight = plan, text, 0
+        self._plan, self._text, self._in_flight, self._echo = plan, text, 0, echo
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._ready = threading.Event()
@@ -446,7 +508,7 @@ class FaultServer:
         seen = Seen(name, path, headers, body, time.monotonic(), self._in_flight)
         self.requests.append(seen)
         try:
-            await FAULTS[name](Exchange(seen, reader, writer, self._text))
+            await FAULTS[name](Exchange(seen, reader, writer, self._text, self._echo))
         finally:
             self._in_flight -= 1
         return name not in CLOSES

@@ -31,6 +31,7 @@ class Entry(NamedTuple):
     advice: str
     name: str = ""
     retried: str = ""
+    words: tuple[str, ...] = ()
     exit_code: int | None = None
 
 
@@ -87,9 +88,15 @@ def _text(entry: Entry) -> list[str]:
         facts.append(f"in logs and failure files as error_type {entry.name}")
     if entry.retried:
         facts.append(entry.retried)
+    if entry.words:
+        facts.append(f"a fallback is asked after it with `on: [{entry.words[0]}]`" + _others(entry.words[1:]))
     if entry.exit_code is not None:
         facts.append(f"a run that it ends has exit code {entry.exit_code}")
     return [*lines, *(["", *facts] if facts else [])]
+
+
+def _others(words: tuple[str, ...]) -> str:
+    return f" (or {', '.join(words)})" if words else ""
 
 
 def every_entry() -> dict[str, Entry]:
@@ -112,16 +119,20 @@ def _ends(code: str) -> int | None:
 
 
 def _of_class(kind: type[LlmpipeError]) -> Entry:
+    from llmpipe.error_words import ERROR_WORDS
     from llmpipe.errors import CallFailed
 
     retried = ""
+    words: tuple[str, ...] = ()
     ends: int | None = kind.exit_code
     if issubclass(kind, CallFailed):
         if kind.retryable:
             retried = "retried" + (f", {kind.retry_limit} times at most" if kind.retry_limit else "")
+            retried += "; every call of the gate waits meanwhile" if kind.hold else ""
         elif kind.account:
             retried = "not retried: every call with this key and model would fail alike"
         else:
             retried = "not retried"
         ends = kind.exit_code if kind.account or kind.exit_code != 1 else None
-    return Entry(kind.code, kind.title, kind.advice, kind.__name__, retried, ends)
+        words = tuple(w for w, classes in ERROR_WORDS.items() if issubclass(kind, classes))
+    return Entry(kind.code, kind.title, kind.advice, kind.__name__, retried, words, ends)

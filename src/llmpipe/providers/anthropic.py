@@ -13,7 +13,7 @@ from llmpipe.providers.table import Target
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 # Facts A4; a reason that is not here (pause_turn, tool_use, compaction, one of next year) is not completion.
-_FINISH: Mapping[str, Finish] = {
+FINISH: Mapping[str, Finish] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -55,7 +55,7 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
     refusal = [as_text(details.get(name)) for name in ("category", "explanation") if details.get(name)]
     answer = Answer(
         text="".join(as_text(part.get("text")) for part in parts if part.get("type") == "text"),
-        finish=_FINISH.get(reason, "incomplete"),
+        finish=FINISH.get(reason, "incomplete"),
         reason=reason,
         usage=_usage(as_map(data.get("usage"))),
         model=as_text(data.get("model")),

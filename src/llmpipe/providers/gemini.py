@@ -14,18 +14,8 @@ from llmpipe.providers.table import Target
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 _ROLES = {"assistant": "model", "user": "user"}
-_FILTERED = frozenset(
-    {
-        "SAFETY",
-        "RECITATION",
-        "LANGUAGE",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "MODEL_ARMOR",
-        "ESCALATION",
-    }
-)
+_FILTERED = "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII MODEL_ARMOR ESCALATION".split()
+FINISH: Mapping[str, Finish] = {"STOP": "stop", "MAX_TOKENS": "length", **dict.fromkeys(_FILTERED, "filtered")}
 
 
 def encode(request: LLMRequest, target: Target, *, stream: bool = False) -> HttpCall:
@@ -149,10 +139,9 @@ def _finish(candidate: Mapping[str, Any], feedback: Mapping[str, Any]) -> tuple[
         block = as_text(feedback.get("blockReason"))
         return ("filtered", block) if block else ("stop", "no candidates")
     reason = as_text(candidate.get("finishReason"))
-    if reason in _FILTERED or reason.startswith("IMAGE_"):
+    if reason.startswith("IMAGE_"):
         return "filtered", reason
-    known: Mapping[str, Finish] = {"STOP": "stop", "MAX_TOKENS": "length"}
-    return known.get(reason, "incomplete"), reason
+    return FINISH.get(reason, "incomplete"), reason
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:

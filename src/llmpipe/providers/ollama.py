@@ -15,7 +15,7 @@ from llmpipe.providers.stream import Event, error_of
 from llmpipe.providers.table import Target
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Message, Usage
 
-_FINISH: Mapping[str, Finish] = {"stop": "stop", "length": "length"}
+FINISH: Mapping[str, Finish] = {"stop": "stop", "length": "length"}
 _LEAST_CONTEXT = 8_192
 _MOST_CONTEXT = 1_048_576
 _ROOM_FOR_ANSWER = 2_048  # where no limit is set
@@ -67,7 +67,7 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
     reason = as_text(data.get("done_reason"))
     answer = Answer(
         text=as_text(as_map(data["message"]).get("content")),
-        finish=_FINISH.get(reason, "incomplete"),
+        finish=FINISH.get(reason, "incomplete"),
         reason=reason,
         usage=usage,
         model=as_text(data.get("model")),

@@ -14,7 +14,7 @@ from llmpipe.providers.table import Target
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 # Facts A4. "eos" is Together's and "model_length" Mistral's; a reason that is not here is not completion.
-_FINISH: Mapping[str, Finish] = {
+FINISH: Mapping[str, Finish] = {
     "stop": "stop",
     "eos": "stop",
     "length": "length",
@@ -61,7 +61,7 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
     text, thought = _content(message.get("content"))
     refusal = as_text(message.get("refusal"))
     reason = as_text(choice.get("finish_reason")) if choice else "no choices"
-    finish: Finish = "refusal" if refusal else _FINISH.get(reason, "incomplete" if choice else "stop")
+    finish: Finish = "refusal" if refusal else FINISH.get(reason, "incomplete" if choice else "stop")
     answer = Answer(
         text=text,
         finish=finish,

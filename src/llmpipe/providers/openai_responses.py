@@ -14,6 +14,7 @@ from llmpipe.providers.table import Target
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Message, Usage
 
 _INCOMPLETE: Mapping[str, Finish] = {"max_output_tokens": "length", "content_filter": "filtered"}
+FINISH: Mapping[str, Finish] = {"completed": "stop", **_INCOMPLETE}
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
