@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmpipe.errors import (
@@ -20,6 +20,7 @@ from llmpipe.providers.body import NotJsonBody, clean, dump_json, merged, read_j
 from llmpipe.providers.classify import classify, has_error, raw_text, request_id_of
 from llmpipe.providers.limits import limit_headers
 from llmpipe.providers.table import Target, refused_fields
+from llmpipe.structured.reasoning import apart
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 
@@ -114,8 +115,13 @@ def bad_reply(why: str, reply: HttpReply, target: Target) -> BadReply:
 def conclude(answer: Answer, reply: HttpReply, target: Target, request: LLMRequest | None) -> LLMResponse:
     """The response that `answer` is, or the error: refused, filtered, truncated, incomplete or empty (facts A4).
 
-    Decided by the way it ended, before the text is looked at; an unknown reason is not completion.
+    Decided by the way it ended, before the text is looked at; an unknown reason is not completion. What was thought is
+    no part of the answer, wherever it stood.
     """
+    thought = apart(answer.text)
+    if thought is not None:
+        reasoning = "\n\n".join(part for part in (answer.reasoning, thought[0]) if part)
+        answer = replace(answer, text=thought[1], reasoning=reasoning)
     kind, why = _verdict(answer, target, request)
     if kind is not None:
         raise kind(
@@ -136,6 +142,7 @@ def conclude(answer: Answer, reply: HttpReply, target: Target, request: LLMReque
         provider_request_id=request_id_of(reply),
         answered_by=target.label,
         rate_limits=limit_headers(reply.headers),
+        notes=() if thought is None else ("think_stripped",),
     )
 
 
