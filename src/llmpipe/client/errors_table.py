@@ -86,7 +86,7 @@ def errors_page() -> str:
 def _classes() -> Iterator[str]:
     seen: dict[str, type[CallFailed]] = {}
     for kind in every_class(CallFailed):
-        if "code" in vars(kind) and issubclass(kind, CallFailed):
+        if "code" in vars(kind) and issubclass(kind, CallFailed) and kind.__module__ == CallFailed.__module__:
             seen[kind.code] = kind
     for code, kind in sorted(seen.items(), key=lambda pair: ("PO".index(pair[0][0]), pair[0])):
         words = [f"`{word}`" for word, classes in ERROR_WORDS.items() if issubclass(kind, classes)]
