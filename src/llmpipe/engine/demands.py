@@ -31,9 +31,9 @@ class Demands:
                 return f"the check `{check.source}` does not hold"
         return None
 
-    def require(self, output: Any, names: dict[str, Any]) -> None:
+    async def require(self, output: Any, names: dict[str, Any]) -> None:
         """Raise ItemError for an output that no model made: O503 schema, D320 missing list, O504 check."""
-        found = self._step.schema.violations(output) if self._step.schema is not None else []
+        found = await self._step.schema.violations_async(output) if self._step.schema is not None else []
         if found:
             raise ItemError("; ".join(f"{v.path} {v.message}" for v in found[:3]), code=SchemaMismatch.code)
         missing = self._missing_list(output)

@@ -65,9 +65,11 @@ class ModelStep:
         output = response.text if self._step.schema is None else response.output
         return Answer(output, response, journal.key)
 
-    def first_choice(self, item: Item) -> str:
-        """ "provider/model-id" of the model that is asked before any fallback."""
-        return self._run.pipeline.models[self._model_for(item)].label
+    def choices(self, item: Item, response: LLMResponse) -> tuple[str, ...]:
+        """Who may have answered without being a fallback, as "provider/model-id": the model, who is asked again."""
+        models, another = self._run.pipeline.models, self._step.reask_model
+        again = (models[another].label,) if another is not None and response.reasks else ()
+        return ("", models[self._model_for(item)].label, *again)
 
     def _journal(self, item: Item, request: LLMRequest, *, afresh: bool) -> CellJournal:
         run = self._run

@@ -188,7 +188,8 @@ class Record:
         totals = {
             name: sum(getattr(counts, name) for counts in report.steps)
             for name in ("items", "succeeded", "failed", "skipped", "unsent", "cached", "calls", "input_tokens",
-                         "output_tokens", "unknown_usage", "unpriced", "retries", "reasks")
+                         "output_tokens", "unknown_usage", "unpriced", "retries", "reasks",
+                         "validated", "first_try", "mended")
         }  # fmt: skip
         totals["cost_usd"] = float(sum((counts.cost_usd for counts in report.steps), Decimal(0)))
         self._data |= {

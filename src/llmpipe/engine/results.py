@@ -27,6 +27,9 @@ class StepCounts:
     calls: int = 0  # attempts that were sent
     retries: int = 0
     reasks: int = 0
+    validated: int = 0  # answers of a model that were held against a schema or a check, whatever came of it
+    first_try: int = 0  # of validated: valid as they came, without a re-ask
+    mended: int = 0  # of succeeded: repaired or coerced, because the step asks for it
     fallbacks: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

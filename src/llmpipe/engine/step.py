@@ -126,7 +126,7 @@ class StepRunner:
         else:
             assert self._python is not None
             output = await self._python(names)
-        self._demands.require(output, names)
+        await self._demands.require(output, names)
         return output, None
 
     # -- writing down ----------------------------------------------------------------------------------------------
@@ -138,8 +138,10 @@ class StepRunner:
         permanent = isinstance(err, ItemError) or err.permanent
         cell = Cell("failed", digest, code=code, error=clean(self._run.redact(str(err))), permanent=permanent)
         path = await self._evidence.write(item, err, code)
-        attempts = err.attempts if isinstance(err, CallFailed) else ()
-        await self._write(item, known, cell, attempts=attempts, error_type=type(err).__name__, failure_file=path)
+        attempts, reasks = (err.attempts, err.reasks) if isinstance(err, CallFailed) else ((), 0)
+        await self._write(
+            item, known, cell, attempts=attempts, reasks=reasks, error_type=type(err).__name__, failure_file=path
+        )
         self._consequences(item, cell, err)
         return cell
 
@@ -177,6 +179,7 @@ class StepRunner:
         answer: Answer | None = None,
         *,
         attempts: Sequence[Attempt] = (),
+        reasks: int = 0,
         error_type: str | None = None,
         failure_file: str | None = None,
     ) -> Cell:
@@ -184,9 +187,9 @@ class StepRunner:
         attempts = response.attempts if response else attempts
         output = self._run.redact_data(to_json(cell.output)) if cell.status == "succeeded" else None
         retries = sum(a.wait_s is not None for a in attempts)
-        fallbacks = int(bool(response and response.answered_by not in ("", self._model.first_choice(item))))
+        fallbacks = int(bool(response and response.answered_by not in self._model.choices(item, response)))
         cached = bool(response and response.cached)
-        reasks = response.reasks if response else 0
+        reasks = response.reasks if response else reasks
         row = (
             *(self._number, item.id, cell.status, cell.digest, output, cell.reason or None, error_type),
             *(cell.code or None, cell.error or None, cell.permanent, failure_file, cached, False),

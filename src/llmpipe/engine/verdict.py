@@ -24,6 +24,13 @@ _SPENT = (
     " output_tokens IS NULL)), SUM(cost_usd), SUM(outcome = 'ok' AND cost_usd IS NULL)"
     " FROM attempts WHERE step = ?"
 )
+_VALIDITY = (
+    "SELECT SUM(results.status = 'succeeded' OR results.code IN ('O501', 'O503', 'O504')),"
+    " SUM(results.status = 'succeeded' AND results.reasks = 0 AND NOT mended),"
+    " SUM(results.status = 'succeeded' AND mended) FROM (SELECT *, COALESCE(notes LIKE '%repaired%'"
+    " OR notes LIKE '%coerced:%', 0) AS mended FROM results WHERE step = ?) AS results"
+    " JOIN items ON items.id = results.item WHERE items.live = 1"
+)
 _CAUSES = (
     "SELECT results.code, results.error_type, COUNT(*), MIN(items.ord), items.key, results.error FROM results"
     " JOIN items ON items.id = results.item WHERE results.step = ? AND items.live = 1 AND results.status = 'failed'"
@@ -58,6 +65,7 @@ def count_step(
     def status(name: str) -> int:
         return int(rows[name][0]) if name in rows else 0
 
+    validated, first_try, mended = _validity(ledger, pipeline, id, step)
     calls, tokens_in, tokens_out, unknown, cost, unpriced = ledger.rows(_SPENT, (step,))[0]
     return StepCounts(
         id=id,
@@ -73,6 +81,9 @@ def count_step(
         calls=calls,
         retries=total(3),
         reasks=total(4),
+        validated=validated,
+        first_try=first_try,
+        mended=mended,
         fallbacks=total(5),
         input_tokens=tokens_in or 0,
         output_tokens=tokens_out or 0,
@@ -83,6 +94,15 @@ def count_step(
         p95_s=tally.latencies.quantile(0.95),
         done=tally.done,
     )
+
+
+def _validity(ledger: LedgerReader, pipeline: Pipeline, id: str, number: int) -> tuple[int, int, int]:
+    """Answers that were validated, those of them that were valid at once, and those that were mended."""
+    step = pipeline.step(id)
+    if step.kind != "model" or (step.schema is None and not step.checks):
+        return 0, 0, 0
+    validated, first_try, mended = ledger.rows(_VALIDITY, (number,))[0]
+    return validated or 0, first_try or 0, mended or 0
 
 
 def live_counts(pipeline: Pipeline, id: str, tally: Tally, *, waiting_for: str) -> StepCounts:

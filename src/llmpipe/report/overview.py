@@ -134,6 +134,8 @@ def _steps(document: Mapping[str, Any]) -> Iterator[str]:
         label = fill(said(step["id"], 24), width)
         parts = [f"{count(step['succeeded'])} of {count(step['items'])} ok"]
         parts += [f"{count(step[n])} {n}" for n in ("failed", "skipped", "unsent", "cached", "carried") if step.get(n)]
+        if step.get("validated"):
+            parts.append(f"{count(step['first_try'])} of {count(step['validated'])} valid at the first try")
         model = f"  {said(step['model'], 40)}" if step.get("model") else ""
         yield f"{'steps' if not index else '':<11}{label}  {', '.join(parts)}{model}"
 

@@ -68,12 +68,19 @@ class Total:
 def after(report: RunReport, look: Look = Look()) -> list[str]:
     """What a person sees: four lines on success, the table with the failures otherwise."""
     if report.exit_code == 0 and not report.partial and not look.detailed:
-        return [_headline(report, look), *_success(report, look), *_remarks(report, look), *_files(report, look)]
+        return [
+            _headline(report, look),
+            *_success(report, look),
+            *_validity(report),
+            *_remarks(report, look),
+            *_files(report, look),
+        ]
     return [
         _headline(report, look),
         *(_labelled("reason", said(report.reason, 400)) if report.reason else ()),
         *_steps(report, look.width),
         *_spent(report, brief=look.width >= 80),
+        *_validity(report),
         *_causes(report, look),
         *_remarks(report, look),
         *_files(report, look),
@@ -163,6 +170,16 @@ def _spent(report: RunReport, *, brief: bool = False) -> Iterator[str]:
         yield from _labelled("calls", _cost(total, brief=brief))
     elif any(s.kind == "model" for s in report.steps):
         yield from _labelled("calls", "none")
+
+
+def _validity(report: RunReport) -> Iterator[str]:
+    """How many answers were valid as they came, for the steps where not all were."""
+    for step in report.steps:
+        if step.validated > step.first_try:
+            share = f"{100 * step.first_try / step.validated:.3g}% of {count(step.validated)} valid at the first try"
+            parts = [share, *([plural(step.reasks, "re-ask")] if step.reasks else [])]
+            parts += [f"{count(step.mended)} mended"] if step.mended else []
+            yield from _labelled("answers", f"{said(step.id, 40)}: {', '.join(parts)}")
 
 
 def _cost(total: Total, *, brief: bool = False) -> str:
