@@ -326,17 +326,29 @@ outputs:
     assert lines[0] == {"key": "a/0", "text": "a", "id": "a", "two": "=x"}
 
 
-def test_a_group_shows_its_rows_and_nothing_of_the_ledger(project: Project) -> None:
+def test_a_group_shows_its_rows_wherever_it_is_seen_and_nothing_of_the_ledger(project: Project) -> None:
     project.rows("d.jsonl", [{"id": "a", "n": 1}, {"id": "b", "n": 2}])
     report = project.run("""\
         version: 1
+        models: {m: {provider: echo}, n: {provider: echo}}
         datasets: {d: {path: d.jsonl, key: id}}
         steps:
           - {id: one, foreach: datasets.d, render: "{{ item.n }}"}
           - {id: all, foreach: {group: steps.one}, render: "{{ item | tojson }}"}
+          - {id: many, foreach: {group: steps.one}, model: [m, n], samples: 2, prompt: "{{ item.rows | length }}"}
+          - {id: outer, foreach: {group: steps.all}, render: "{{ item.rows[0].item.rows[1].key }}"}
           - {id: list, render: "{% for row in steps.all %}{{ row.item | tojson }}{% endfor %}"}
+          - {id: inner, render: "{% for row in steps.many %}{{ row.item.rows | length }}{% endfor %}"}
+        outputs:
+          - {from: steps.many, path: output/o.jsonl, columns: {n: item.rows | length, k: "item.rows[1].key"}}
         """)
+    assert report.exit_code == 0, report.causes
     (seen,) = [json.loads(text) for text in project.outputs(report, "all")]
     assert sorted(seen) == ["key", "number", "rows"]
     assert [row["key"] for row in seen["rows"]] == ["a", "b"]
-    assert "members" not in project.outputs(report, "list")[0]
+    assert project.outputs(report, "many") == ["echo: 2"] * 4
+    assert project.outputs(report, "outer") == ["b"]
+    assert json.loads(project.outputs(report, "list")[0]) == seen
+    assert project.outputs(report, "inner") == ["2222"]
+    published = (project.root / "output/o.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in published] == [{"n": 2, "k": "b"}] * 4

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from llmpipe.config.pipeline import Scope
 from llmpipe.engine.context import Blocked
-from llmpipe.engine.entries import StepEntries, entry
-from llmpipe.engine.items import Item, canonical, digest_of
+from llmpipe.engine.entries import StepEntries
+from llmpipe.engine.items import canonical, digest_of
 from llmpipe.engine.state import RunState
-
-_MEMBERS = (
-    "SELECT items.id, items.scope, items.key, items.data, results.output FROM items"
-    " JOIN results ON results.item = items.id WHERE results.step = ? AND items.id IN (SELECT value FROM json_each(?))"
-    " ORDER BY items.ord"
-)
 
 
 class _Batch:
@@ -93,11 +86,3 @@ def _group_key(batch: _Batch, scope: Scope, taken: set[str]) -> str:
         key = f"{canonical(batch.key)}/{batch.number}"
     taken.add(key)
     return key
-
-
-def read_members(run: RunState, item: Item) -> list[dict[str, Any]]:
-    """The rows of a group, as entries of a list of results."""
-    scope = run.pipeline.scopes[item.scope]
-    step = run.step_numbers[scope.step or ""]
-    rows = run.ledger.rows(_MEMBERS, (step, json.dumps(item.data["members"])))
-    return [entry(key, json.loads(data), json.loads(output)) for _, _, key, data, output in rows]

@@ -12,6 +12,7 @@ from typing import IO, Any
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Published
 from llmpipe.engine.entries import ListEntries, StepEntries, entry
 from llmpipe.engine.files import replacing
+from llmpipe.engine.group_rows import Expand, expander
 from llmpipe.engine.items import to_json
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.errors import ItemError
@@ -80,6 +81,7 @@ class Publisher:
 
     def _rows(self, published: Published) -> Iterator[dict[str, Any]]:
         step, scope = self._steps[published.step]
+        expand = self._expander(published.step) or (lambda data: data)
         read = {r.path[1] for column in published.columns.values() for r in column.reads if r.path[:1] == ("steps",)}
         for block in self._ledger.scan(_RESULTS, (scope, step)):
             for row in block:
@@ -87,9 +89,13 @@ class Publisher:
                 if not published.columns:
                     yield {"key": item.key, "output": json.loads(row[5])}
                     continue
-                names = {**self._names(item), "output": json.loads(row[5])}
+                names = {**self._names(item), "item": expand(item.data), "output": json.loads(row[5])}
                 names["steps"] = self._other_steps(published.step, item, sorted(read))
                 yield {name: _evaluated(column, names, name, item.key) for name, column in published.columns.items()}
+
+    def _expander(self, step: str) -> Expand | None:
+        numbers = {name: number for name, (number, _) in self._steps.items()}
+        return expander(self._pipeline, self._ledger, numbers, self._home[step])
 
     def _names(self, item: _Row) -> dict[str, Any]:
         names = {"item": item.data, "key": item.key, "vars": dict(self._pipeline.vars)}
@@ -133,7 +139,7 @@ class Publisher:
     def _whole(self, name: str) -> StepEntries:
         if name not in self._wholes:
             step, scope = self._steps[name]
-            self._wholes[name] = StepEntries(self._ledger, scope=scope, step=step)
+            self._wholes[name] = StepEntries(self._ledger, scope=scope, step=step, expand=self._expander(name))
         return self._wholes[name]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline
 from llmpipe.engine.cell_journal import CellJournal
 from llmpipe.engine.context import Wholes
+from llmpipe.engine.group_rows import Expand, expander
 from llmpipe.engine.items import Item
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.options import RunOptions
@@ -61,6 +62,7 @@ class RunState:
     recall: bool = False  # earlier processes of this run left answers that may be recalled
     at_work: dict[asyncio.Task[Any], CellJournal] = field(default_factory=dict)
     stop_event: asyncio.Event = field(default_factory=asyncio.Event)
+    _expanders: dict[str, Expand | None] = field(default_factory=dict)
 
     def redact(self, text: str) -> str:
         """Text about the run (errors, replies that are no answers) without secrets or what looks like one."""
@@ -100,12 +102,12 @@ class RunState:
             task.cancel()
 
     def expand(self, item: Item) -> Any:
-        """An item's data as templates see it: the members of a group are read from the ledger."""
-        if self.pipeline.scopes[item.scope].kind != "group":
-            return item.data
-        return {**item.data, "rows": self._members(item)}
+        """An item's data as templates see it: for the numbers of a group's members, their rows from the ledger."""
+        expand = self.expander(item.scope)
+        return item.data if expand is None else expand(item.data)
 
-    def _members(self, item: Item) -> list[dict[str, Any]]:
-        from llmpipe.engine.groups import read_members
-
-        return read_members(self, item)
+    def expander(self, scope: str) -> Expand | None:
+        """What `expand` does with the data of a scope's items; None if nothing."""
+        if scope not in self._expanders:
+            self._expanders[scope] = expander(self.pipeline, self.ledger, self.step_numbers, scope)
+        return self._expanders[scope]

@@ -1,0 +1,44 @@
+"""What templates see of a group: its key, its number, and the rows that the ledger has of its members."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llmpipe.config.pipeline import Pipeline, Scope
+from llmpipe.engine.entries import entry
+from llmpipe.engine.ledger_read import LedgerReader
+
+_MEMBERS = (
+    "SELECT items.key, items.data, results.output FROM items JOIN results ON results.item = items.id"
+    " WHERE results.step = ? AND items.id IN (SELECT value FROM json_each(?)) ORDER BY items.ord"
+)
+Expand = Callable[[Any], Any]
+
+
+def expander(pipeline: Pipeline, ledger: LedgerReader, steps: Mapping[str, int], scope: str) -> Expand | None:
+    """What makes of the data of a scope's items what templates see of them; None if that is the same.
+
+    `steps` are the ledger's numbers of the steps.
+    """
+    group = _group(pipeline, scope)
+    if group is None or group.step is None:
+        return None
+    number = steps[group.step]
+    inside = expander(pipeline, ledger, steps, pipeline.step(group.step).scope) or (lambda data: data)
+
+    def expand(data: Any) -> dict[str, Any]:
+        found = ledger.rows(_MEMBERS, (number, json.dumps(data["members"])))
+        rows = [entry(key, inside(json.loads(item)), json.loads(output)) for key, item, output in found]
+        return {name: value for name, value in data.items() if name != "members"} | {"rows": rows}
+
+    return expand
+
+
+def _group(pipeline: Pipeline, id: str) -> Scope | None:
+    """The group scope whose items these are: itself, or around the samples and models of its items."""
+    scope = pipeline.scopes[id]
+    while scope.kind in ("samples", "models") and scope.parent is not None:
+        scope = pipeline.scopes[scope.parent]
+    return scope if scope.kind == "group" else None
