@@ -200,6 +200,18 @@ async def twice_named(x: Exchange) -> None:
 
 
 @fault()
+async def many_values(x: Exchange) -> None:
+    """Small on the wire, large once it is read."""
+    await x.reply(200, x.good()[:-1] + b', "more": [' + b"[]," * 2_000_000 + b"[]]}")
+
+
+@fault()
+async def long_answer(x: Exchange) -> None:
+    """Longer than any model's answer, in characters that take four bytes each once they are read."""
+    await x.reply(200, json.dumps(replies.answer(x.wire, "\U0001f600" + "a" * 1_000_000)).encode())
+
+
+@fault()
 async def utf16(x: Exchange) -> None:
     await x.reply(200, x.good().decode().encode("utf-16"), kind="application/json; charset=utf-16")
 

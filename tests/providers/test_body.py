@@ -109,3 +109,11 @@ def test_counts(value: object, count: int | None) -> None:
 def test_words_of_a_provider_lose_what_a_terminal_would_obey() -> None:
     assert clean("a\x1b[31mred\x07\r\nb\u202ec\x9b") == "a [31mred b c"
     assert len(clean("x" * 10_000)) == 400
+
+
+def test_the_number_of_values_is_bounded_before_they_are_built_and_texts_do_not_count() -> None:
+    start = time.process_time()
+    with pytest.raises(NotJsonBody, match="values"):
+        read_json(b"[" + b"[]," * 2_000_000 + b"[]]")
+    assert time.process_time() - start < 2.0
+    assert read_json(b'{"a": "' + b"[,{" * 200_000 + b'"}') == {"a": "[,{" * 200_000}

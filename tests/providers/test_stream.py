@@ -125,3 +125,17 @@ def test_odd_events_are_a_cut_and_nothing_else(wire: str, data: str) -> None:
     with pytest.raises(CallFailed) as caught:
         decode(reader.reply(), target)
     assert isinstance(caught.value, StreamCut)
+
+
+@pytest.mark.parametrize("headers", [SSE, {"content-type": "application/json"}])
+def test_an_answer_larger_than_any_models_is_refused_however_it_is_wrapped(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_ANSWER_BYTES", 100_000)
+    with pytest.raises(ReplyTooLarge):
+        feed(chunk("x" * 1_000), headers=headers)
+
+
+def test_wrapping_may_be_larger_than_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_ANSWER_BYTES", 10_000)
+    feed(chunk("x", pad="y" * 200))

@@ -22,7 +22,7 @@ from llmpipe.types import HttpCall, HttpReply
 if TYPE_CHECKING:
     import httpx
 
-MAX_REPLY_BYTES = 32 * 1024 * 1024
+MAX_REPLY_BYTES = 8 * 1024 * 1024  # the longest answers of today's models are below 2 MB
 MAX_HEADERS = 128
 MAX_FIELD_BYTES = 16 * 1024
 EVIDENCE_CHARS = 64 * 1024  # how much of a broken reply goes into a failure file
@@ -114,7 +114,10 @@ class Exchange:
             raise self._timed_out("first_token") from error
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes; first_token runs until its first byte, then idle between any two."""
+        """The body as it comes; first_token runs until its first byte, then idle between any two.
+
+        Only its beginning is kept here, as evidence; how much is too much is for the reader to say.
+        """
         clock, seconds = "first_token", self._timeout.first_token
         while True:
             try:
@@ -124,6 +127,7 @@ class Exchange:
                 raise self._timed_out(clock) from error
             if chunk is None:
                 return
+            del self.received[EVIDENCE_CHARS:]
             yield chunk
             clock, seconds = "idle", self._timeout.idle
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MAX_DEPTH = 128
+MAX_VALUES = 250_000  # an empty list of two bytes takes sixty once it is read
 _MOST = 2**53
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
@@ -22,11 +23,12 @@ class NotJsonBody(ValueError):
 def read_json(body: bytes) -> Any:
     """The document in `body`.
 
-    Refused (NotJsonBody): anything but UTF-8, NaN and Infinity, a name twice in one object, more than MAX_DEPTH levels,
-    numbers too long to read, halves of surrogate pairs (facts C, httpx: each passes Python's own loader or kills it).
+    Refused (NotJsonBody): anything but UTF-8, NaN and Infinity, a name twice in one object, more than MAX_DEPTH levels
+    or MAX_VALUES values, numbers too long to read, halves of surrogate pairs (facts C, httpx: each passes Python's own
+    loader or kills it).
     """
     raw = body.removeprefix(b"\xef\xbb\xbf")
-    _check_depth(raw)
+    _check_shape(raw)
     try:
         text = raw.decode("utf-8")
         value = _STRICT.decode(text)
@@ -124,11 +126,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _check_depth(raw: bytes) -> None:
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+def _check_shape(raw: bytes) -> None:
+    """Depth and number of values, before anything is built of them; what stands in texts counts only if it has to."""
+    brackets = raw.count(b"[") + raw.count(b"{")
+    values = brackets + raw.count(b",")
+    if brackets <= MAX_DEPTH and values <= MAX_VALUES:
         return
+    bare = _STRINGS.sub(b"", raw)
+    if values > MAX_VALUES and sum(map(bare.count, (b"[", b"{", b","))) > MAX_VALUES:
+        raise NotJsonBody(f"more than {MAX_VALUES:,} values")
     depth = 0
-    for found in _BRACKETS.finditer(_STRINGS.sub(b"", raw)):
+    for found in _BRACKETS.finditer(bare):
         depth += 1 if found.group() in b"[{" else -1
         if depth > MAX_DEPTH:
             raise NotJsonBody(f"nested more than {MAX_DEPTH} levels deep")

@@ -15,8 +15,9 @@ from llmpipe.errors import BadReply, ReplyTooLarge, StreamCut
 from llmpipe.providers.body import NotJsonBody, dump_json, read_json
 from llmpipe.types import HttpReply
 
-MAX_STREAM_BYTES = 64 * 1024 * 1024
+MAX_STREAM_BYTES = 64 * 1024 * 1024  # of events, which are mostly wrapping
 MAX_LINE_BYTES = 8 * 1024 * 1024
+MAX_ANSWER_BYTES = 4 * 1024 * 1024  # of what the events add up to
 _RAW_TAIL = 64 * 1024
 
 Framing = Literal["sse", "ndjson"]
@@ -124,11 +125,11 @@ class StreamReader:
         framing = _CONTENT_TYPES.get(kind) if 200 <= status < 300 else None
         self._framer = Framer(framing) if framing else None
         self._plain = bytearray()
-        self._size = self._count = 0
+        self._size = self._count = self._weighed = 0
         self.done = False
 
     def feed(self, chunk: bytes) -> None:
-        """Take in `chunk`. Raises ReplyTooLarge above MAX_STREAM_BYTES, BadReply for an event that is not JSON."""
+        """Take in `chunk`. Raises ReplyTooLarge above the limits, BadReply for an event that is not JSON."""
         self._size += len(chunk)
         if self._size > MAX_STREAM_BYTES:
             raise ReplyTooLarge(f"the reply is longer than {MAX_STREAM_BYTES} bytes", billed="maybe")
@@ -136,6 +137,7 @@ class StreamReader:
             self._plain += chunk
         else:
             self._take(self._framer.feed(chunk))
+        self._weigh()
 
     def reply(self) -> HttpReply:
         """The whole reply. Raises StreamCut, with what had arrived, if the terminal event is missing."""
@@ -157,6 +159,15 @@ class StreamReader:
         if self._framer is None:
             return bytes(self._plain[-_RAW_TAIL:]).decode("utf-8", "replace")
         return dump_json(self._assembler.body()).decode("utf-8")[-_RAW_TAIL:]
+
+    def _weigh(self) -> None:
+        """Refuse an answer that is larger than any model's; looked at whenever as much more has come."""
+        if self._size - self._weighed <= MAX_ANSWER_BYTES:
+            return
+        self._weighed = self._size
+        held = len(self._plain) if self._framer is None else len(dump_json(self._assembler.body()))
+        if held > MAX_ANSWER_BYTES:
+            raise ReplyTooLarge(f"the answer is longer than {MAX_ANSWER_BYTES} bytes", billed="maybe")
 
     def _take(self, events: list[Event]) -> None:
         for event in events:
