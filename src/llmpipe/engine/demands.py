@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmpipe.config.pipeline import Pipeline, Step
+from llmpipe.config.templates import Expression
 from llmpipe.errors import CheckFailed, ItemError, SchemaMismatch
 
 Paths = tuple[tuple[str, ...], ...]
@@ -18,18 +19,13 @@ class Demands:
         self._lists = _lists_to_fan_out(pipeline, step)
 
     def unmet(self, output: Any, names: dict[str, Any]) -> str | None:
-        """The first demand beside the schema that is not met, in words for people and models; None if all are."""
+        """The demands beside the schema that are not met, in words for people and models; None if all are."""
         missing = self._missing_list(output)
         if missing:
             return missing
-        for check in self._step.checks:
-            try:
-                passed = check.test({**names, "output": output})
-            except ItemError as err:
-                return f"the check `{check.source}` could not be evaluated: {err}"
-            if not passed:
-                return f"the check `{check.source}` does not hold"
-        return None
+        scope = {**names, "output": output}
+        wrong = [said for check in self._step.checks if (said := _wrong(check, scope)) is not None]
+        return "; ".join(wrong) or None
 
     async def require(self, output: Any, names: dict[str, Any]) -> None:
         """Raise ItemError for an output that no model made: O503 schema, D320 missing list, O504 check."""
@@ -55,6 +51,24 @@ class Demands:
             if not isinstance(_at(output, path), list):
                 return f"output.{'.'.join(path)} must be a list, because another step runs over its elements"
         return None
+
+
+def _wrong(check: Expression, scope: dict[str, Any]) -> str | None:
+    """What is wrong about an output by one check: the expression, and what it found; None if it holds."""
+    try:
+        if check.test(scope):
+            return None
+    except ItemError as err:
+        return f"the check `{check.source}` could not be evaluated: {err}"
+    paths = dict.fromkeys(read.path for read in check.reads if read.path[0] == "output")
+    found = [f"{'.'.join(path)} is {_shown(value)}" for path in paths if (value := _at(scope, path)) is not None]
+    return f"the check `{check.source}` does not hold" + (f": {', '.join(found)}" if found else "")
+
+
+def _shown(value: Any) -> str:
+    from llmpipe.structured.violations import show
+
+    return show(value)
 
 
 def _lists_to_fan_out(pipeline: Pipeline, step: Step) -> Paths:
