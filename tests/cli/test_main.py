@@ -6,6 +6,7 @@ import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +148,14 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     heavy = {"yaml", "httpx", "aiohttp", "asyncio", "jsonschema", "jinja2", "loguru", "diskcache", "sqlite3", "json"}
     assert loaded & heavy == set()
     assert not {name for name in loaded if name.startswith(("llmpipe.engine", "llmpipe.client", "llmpipe.config"))}
+
+
+def test_a_working_directory_that_is_gone_is_no_fault_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = here("runs")
+    assert (done.code, done.out) == (2, "")
+    assert "working directory is gone" in done.err
+    assert here("--help").code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpipe.cli.commands import COMMANDS, overview
@@ -77,6 +78,9 @@ def _command(console: Console, name: str, words: list[str]) -> int:
     module = next((module for known, module, _summary in COMMANDS if known == name), None)
     if module is None:
         return _unknown(console, name)
+    if not _is_somewhere():
+        console.err(f"llmpipe {name}: the working directory is gone", "  change into a folder that exists")
+        return 2
     from llmpipe.cli.parsing import HelpShown, UsageError
 
     command = import_module(f"llmpipe.cli.{module}")
@@ -89,6 +93,15 @@ def _command(console: Console, name: str, words: list[str]) -> int:
         console.err(f"llmpipe {name}: {error}", *([f"  {error.hint}"] if error.hint else ()))
         console.err(*([error.usage] if error.usage else ()), f"more: llmpipe {name} --help")
         return 2
+
+
+def _is_somewhere() -> bool:
+    """Whether the working directory still exists; every path that is shown is relative to it."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def _unknown(console: Console, name: str) -> int:
