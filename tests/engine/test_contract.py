@@ -232,6 +232,18 @@ def test_a_missing_key_is_found_before_anything_is_made(project: Project) -> Non
         assert server.total == 2
 
 
+@pytest.mark.parametrize("key", ["sk-1\n2", "two words", "\u043a\u043b\u044e\u0447"])
+def test_a_key_that_no_header_takes_is_found_before_anything_is_made(key: str, project: Project) -> None:
+    project.rows("d.jsonl", rows(2))
+    project.variables["MY_KEY"] = key
+    with Answers() as server:
+        with pytest.raises(KeyMissing, match="model 'm' cannot be used: MY_KEY holds") as caught:
+            project.run(pipeline(server, model=", api_key_env: MY_KEY"))
+        assert server.total == 0
+    assert key not in str(caught.value)
+    assert not list(project.root.glob("output/x/*/run.json"))
+
+
 def test_a_bad_row_in_a_small_file_is_found_before_anything_is_sent(project: Project) -> None:
     path = project.rows("d.jsonl", rows(900))
     path.write_text(path.read_text() + '{"id": "torn\n')

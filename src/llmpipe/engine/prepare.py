@@ -74,17 +74,28 @@ def asked_models(pipeline: Pipeline, choice: Choice) -> tuple[Model, ...]:
 
 
 def require_keys(models: tuple[Model, ...], environment: Environment) -> None:
-    """Raise KeyMissing, naming every model whose key is in none of its variables."""
+    """Raise KeyMissing, naming every model whose key is in none of its variables, or could not be sent as it is."""
     from llmpipe.client.naming import lacks_key
     from llmpipe.providers.table import resolve
 
     missing = []
     for model in models:
         target = resolve(model)
-        if target.needs_key and not any(environment.secret(name) for name in target.api_key_envs):
+        found = next((name for name in target.api_key_envs if environment.secret(name)), None)
+        if found is None and target.needs_key:
             missing.append(lacks_key(model, target))
+        elif found is not None and not _can_be_sent(environment.secret(found) or ""):
+            missing.append(
+                f"the key of model '{model.name}' cannot be used: {found} holds a line break, a space or a letter"
+                " that no key has"
+            )
     if missing:
         raise KeyMissing("\n".join(missing))
+
+
+def _can_be_sent(key: str) -> bool:
+    """Whether a header takes it."""
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def require_row(pipeline: Pipeline, key: str) -> None:
