@@ -72,3 +72,9 @@ def test_the_same_for_a_program() -> None:
     assert entry["code"] == "P431"
     assert entry["name"] == "CallTimeout"
     assert len(json.loads(here("explain", "--json").out)) == len(every_entry())
+
+
+def test_no_two_kinds_of_error_share_a_code() -> None:
+    every_entry()  # which loads the classes
+    codes = [kind.code for kind in every_class() if "code" in vars(kind)]
+    assert [code for code in set(codes) if codes.count(code) > 1] == []

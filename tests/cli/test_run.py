@@ -338,11 +338,11 @@ def test_every_missing_key_has_a_line_of_its_own(project: Path) -> None:
 def test_a_key_that_no_row_has_is_refused_before_anything_is_sent(project: Path) -> None:
     done = here("run", FILE, "--key", "r33")
     assert done.code == 2
-    assert "error[X911]: no row has the key 'r33': did you mean 'r3'?" in done.err
+    assert "error[X912]: no row has the key 'r33': did you mean 'r3'?" in done.err
     assert not list((project / "output").glob("small/*/run.json"))
     assert here("run", FILE, "--key", "r3").code == 0
 
 
 def test_a_step_that_is_not_there_is_refused_before_anything_is_sent(project: Path) -> None:
     done = here("run", FILE, "--only", "gret")
-    assert (done.code, "X911" in done.err, "greet" in done.err) == (2, True, True)
+    assert (done.code, "X912" in done.err, "greet" in done.err) == (2, True, True)

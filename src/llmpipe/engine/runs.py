@@ -30,7 +30,7 @@ class NoSuchRun(LlmpipeError):
 class NoSuchPart(NoSuchRun):
     """No step, item or row answers to the name that was given."""
 
-    code = "X911"
+    code = "X912"
     title = "no such step, item or row"
     advice = "`llmpipe show RUN STEP` lists a step's items; --key names a row by its dataset's `key`."
 
