@@ -6,12 +6,15 @@ import json
 
 from llmpipe.config.pipeline import Scope
 from llmpipe.engine.items import Item, child_ord, to_json
-from llmpipe.engine.ledger_schema import INSERT_ITEM
+from llmpipe.engine.ledger_schema import INSERT_ITEM, ITEM_CHANGED
 from llmpipe.engine.state import RunState
 
 Fresh = tuple[int, str, object, bytes]  # place among its siblings, key, data, digest
 
-_THERE = "SELECT key, id, ord, digest, live FROM items WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
+_THERE = (
+    "SELECT key, id, ord, digest, live, EXISTS (SELECT 1 FROM changed_items WHERE item = items.id) FROM items"
+    " WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
+)
 _LIVE = "SELECT id FROM items WHERE scope = ? AND live = 1"
 _BELOW = (
     "WITH RECURSIVE gone (id) AS (SELECT value FROM json_each(?) UNION"
@@ -52,12 +55,15 @@ class Entering:
             items.append(item)
             if matched:
                 self._see(id)
-            if known and known[2:] == [digest, 1]:
+            if known and known[2:] == [digest, 1, 0]:
                 same.add(id)
-            if not known or known[1:] != [ord, digest, 1]:
+            elif known:
+                item.changed = True
+                self._run.ledger.put(ITEM_CHANGED, (id,))
+            if not known or known[1:4] != [ord, digest, 1]:
                 text = self._run.redact_data(to_json(data))
                 self._run.ledger.put(INSERT_ITEM, (id, number, key, above.id if above else None, ord, text, digest))
-        self._count(scope, len(fresh) - sum(live for *_, live in there.values()))
+        self._count(scope, len(fresh) - sum(rest[3] for rest in there.values()))
         return items, same
 
     def see_first(self, scope: Scope, rows: int) -> None:

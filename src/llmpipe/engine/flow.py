@@ -10,6 +10,7 @@ from llmpipe.config.pipeline import ROOT_SCOPE
 from llmpipe.engine.entries import StepEntries
 from llmpipe.engine.items import Item
 from llmpipe.engine.known import Known
+from llmpipe.engine.ledger_schema import ITEM_COMPARED
 from llmpipe.engine.plan import ItemPlan, Node, Pass
 from llmpipe.engine.sources import Sources
 from llmpipe.engine.state import RunState, Stop
@@ -27,7 +28,7 @@ class Flow:
         """`continued`: the ledger has results of an earlier process of this run."""
         self._run, self._passes, self._continued = run, passes, continued
         self._rows = rows
-        self.trusted = False  # definitions are unchanged, so that results in the ledger need no second look
+        self.trusted = False  # every result in the ledger is of the steps as they are now, and needs no second look
         self.sources = Sources(run, matched=continued)
         self._known = Known(run.ledger, run.step_numbers)
         ids = [id for p in passes for id in p.steps]
@@ -121,7 +122,7 @@ class Flow:
     async def _stream(self, p: Pass) -> None:
         scope = self._run.pipeline.scopes[p.scope]
         first = scope.id not in self.sources.complete
-        if not first and self._run.stopping():
+        if not first and self._run.stopping() and (self.trusted or p.waits_for):
             return
         if self._run.stopping() and scope.kind != "dataset":
             return
@@ -129,9 +130,9 @@ class Flow:
         try:
             async for block in self.sources.top_items(scope, self._open_steps(p)):
                 for item in block:
-                    if self._run.stopping():
-                        break  # the rest is only entered, so that it is counted
-                    await window.start(lambda item=item: self._plan(p.plan, item, first=first))  # type: ignore[misc]
+                    if self._run.stopping() and (p.waits_for or not self._may_be_stale(item)):
+                        continue  # the rest is only entered, so that it is counted
+                    await window.start(lambda item=item: self._top(p.plan, item, first=first))  # type: ignore[misc]
         except DataError as err:
             nothing_sent = not any(t.calls or t.status for t in self._run.tallies.values())
             self._run.stop(Stop(str(err), 2 if nothing_sent else 1, status="failed"))
@@ -144,6 +145,16 @@ class Flow:
         if not (simple and self._continued and self.trusted):
             return ()
         return tuple(node.step for node in p.plan.nodes if node.step)
+
+    def _may_be_stale(self, item: Item) -> bool:
+        """True if the ledger may have results of the item that were made of other input, or by another definition."""
+        return self._continued and (item.changed or not self.trusted)
+
+    async def _top(self, plan: ItemPlan, item: Item, *, first: bool) -> None:
+        """Take an item of a top scope through its plan; then no result in the ledger is one of an older row."""
+        await self._plan(plan, item, first=first)
+        if item.changed and not self._run.stopping() and not self._run.fixed:
+            self._run.ledger.put(ITEM_COMPARED, (item.id,))
 
     async def _plan(self, plan: ItemPlan, item: Item, *, first: bool) -> None:
         """Take one item through the nodes of a plan."""
@@ -179,6 +190,8 @@ class Flow:
         if node.scope not in item.children:
             source = item.cells.get(scope.step or "") if scope.kind in ("fanout", "split") and scope.step else None
             if source is not None and source.status != "succeeded":
+                if source.status != "unsent" and (self._continued or not first):
+                    self.sources.forget(item, scope)
                 return
             item.children[node.scope] = self.sources.expand(item, scope, matched=self._continued or not first)
         inner = node.inner

@@ -69,7 +69,7 @@ UNSENT = Cell("unsent")
 class Item:
     """One row as a step sees it, with the items that enclose it and what the steps made of it so far."""
 
-    __slots__ = ("cells", "children", "data", "digest", "id", "key", "known", "ord", "parent", "scope")
+    __slots__ = ("cells", "changed", "children", "data", "digest", "id", "key", "known", "ord", "parent", "scope")
 
     def __init__(
         self, id: int, scope: str, key: str, ord: str, data: Any, *, parent: Item | None = None, digest: bytes = b""
@@ -79,6 +79,7 @@ class Item:
         self.cells: dict[str, Cell] = {}
         self.children: dict[str, list[Item]] = {}
         self.known: Mapping[str, Cell] | None = None  # results from the ledger, read once when first asked for
+        self.changed = False  # its row is not the one that results in the ledger were made of; to be held against it
 
     @property
     def order(self) -> int:

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS items (
     UNIQUE (scope, key));
 CREATE INDEX IF NOT EXISTS items_in_order ON items (scope, ord) WHERE live = 1;
 CREATE INDEX IF NOT EXISTS items_below ON items (parent, scope) WHERE parent IS NOT NULL;
+CREATE TABLE IF NOT EXISTS changed_items (item INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS results (
     step INTEGER NOT NULL, item INTEGER NOT NULL, status TEXT NOT NULL, digest BLOB NOT NULL, output TEXT,
     reason TEXT, error_type TEXT, code TEXT, error TEXT, permanent INTEGER NOT NULL DEFAULT 0, failure_file TEXT,
@@ -56,6 +57,8 @@ INSERT_ITEM = (
     " ON CONFLICT (scope, key) DO UPDATE SET parent = excluded.parent, ord = excluded.ord, data = excluded.data,"
     " digest = excluded.digest, live = 1"
 )
+ITEM_CHANGED = "INSERT OR IGNORE INTO changed_items (item) VALUES (?)"
+ITEM_COMPARED = "DELETE FROM changed_items WHERE item = ?"
 PUT_RESULT = (
     "INSERT OR REPLACE INTO results (step, item, status, digest, output, reason, error_type, code, error, permanent,"
     " failure_file, cached, carried, reasks, retries, fallbacks, latency_s, answered_by, notes, request_key,"

@@ -175,7 +175,10 @@ async def number_things(ledger: Ledger, pipeline: Pipeline, redact: Any) -> tupl
     for name, number in scopes.items():
         ledger.put("INSERT OR IGNORE INTO scopes (id, name) VALUES (?, ?)", (number, name))
     steps = _numbered(ledger, "steps", [step.id for step in pipeline.steps])
+    homes = dict(ledger.rows("SELECT id, scope FROM steps"))
     for step in pipeline.steps:
+        if homes.get(steps[step.id], scopes[step.scope]) != scopes[step.scope]:
+            ledger.put("DELETE FROM results WHERE step = ?", (steps[step.id],))
         row = (steps[step.id], step.id, scopes[step.scope], step.kind, redact(model_label(pipeline, step.id)))
         ledger.put("INSERT OR REPLACE INTO steps (id, name, scope, kind, model) VALUES (?, ?, ?, ?, ?)", row)
     if ledger.value("SELECT COUNT(*) FROM items") == 0:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmpipe.config.fingerprint import Fingerprint, fingerprint
 from llmpipe.config.pipeline import Pipeline
-from llmpipe.engine import prepare
+from llmpipe.engine import prepare, proven
 from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
 from llmpipe.engine.files import point_latest, private_folder
@@ -128,11 +128,14 @@ class _Invocation:
     async def _logged(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
         run = await self._state(ledger, invocation, output, logger)
         flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._has_results())
+        flow.trusted = proven.begin(ledger, self._fingerprint.whole, has_results=self._has_results())
         self._trust(flow, ledger)
         try:
             with interruptible(run, self._progress):
                 async with watch(run, flow, self._progress, prepare.effective_budget(self._pipeline, self._options)):
                     await self._flow(run, flow)
+            if run.stopped is None and self._looks_at_all():
+                proven.end(ledger, self._fingerprint.whole)
         finally:
             await run.client.aclose()
         return run
@@ -180,11 +183,15 @@ class _Invocation:
         """True if the ledger begins with results: of an earlier process of this run, or of the run it builds on."""
         return self._choice.continued is not None or self._choice.base is not None
 
+    def _looks_at_all(self) -> bool:
+        """True if every item goes through every step."""
+        options = self._options
+        return options.limit is None and options.key is None and not self._choice.fixed
+
     def _trust(self, flow: Flow, ledger: Ledger) -> None:
         """Where the ledger has all items of an unchanged dataset, it stands for the file."""
         if not self._has_results():
             return
-        flow.trusted = not self._choice.changed
         given = self._options.retry_failed is not None or bool(self._choice.fixed)
         noted = {name for (name,) in ledger.rows("SELECT name FROM datasets")}
         for scope in self._pipeline.scopes.values():

@@ -20,7 +20,11 @@ from llmpipe.errors import ItemError
 
 _CHUNK = 256
 _READ_AHEAD = 16 * 1024 * 1024  # bytes; packed files count ten times
-_IN_ORDER = "SELECT id, key, ord, data, digest FROM items WHERE scope = ? AND live = 1"
+_CHANGED = "EXISTS (SELECT 1 FROM changed_items WHERE item = items.id)"
+_IN_ORDER = (
+    "SELECT id, key, ord, data, digest, EXISTS (SELECT 1 FROM changed_items WHERE item = items.id)"
+    " FROM items WHERE scope = ? AND live = 1"
+)
 _SUCCEEDED = "SELECT 1 FROM results WHERE step = ? AND item = items.id AND status = 'succeeded'"
 _HAS_RESULTS = (
     "SELECT item FROM results WHERE item IN (SELECT value FROM json_each(?))"
@@ -147,16 +151,19 @@ class Sources:
         """The items of a top scope as the ledger has them, only the `first` places if given."""
         numbers = [self._run.step_numbers[id] for id in open_steps]
         lasting = _LASTING if self._run.options.retry_failed is None else _SUCCEEDED
-        lacks = " OR ".join(f"NOT EXISTS ({lasting})" for _ in numbers)
+        lacks = " OR ".join([f"NOT EXISTS ({lasting})" for _ in numbers] + [_CHANGED] * bool(numbers))
         chosen, more = self._chosen(scope)
         upto = () if first is None else (child_ord("", first),)
         sql = f"{_IN_ORDER}{f' AND ({lacks})' if lacks else ''}{' AND ord < ?' if upto else ''}{chosen}"
         args = (self._run.scope_numbers[scope.id], *numbers, *upto, *more)
         for block in self._run.ledger.scan(sql, args, size=_CHUNK):
-            yield [
-                Item(id, scope.id, key, ord, json.loads(data), parent=self._run.root, digest=digest)
-                for id, key, ord, data, digest in block
-            ]
+            yield [self._item(scope, row) for row in block]
+
+    def _item(self, scope: Scope, row: tuple[Any, ...]) -> Item:
+        id, key, ord, data, digest, changed = row
+        item = Item(id, scope.id, key, ord, json.loads(data), parent=self._run.root, digest=digest)
+        item.changed = bool(changed)
+        return item
 
     def _chosen(self, scope: Scope) -> tuple[str, tuple[Any, ...]]:
         """What --key and --limit leave of a dataset's items."""
@@ -177,6 +184,10 @@ class Sources:
         if matched:
             self._entering.drop_others(parent, scope, {item.id for item in items})
         return items
+
+    def forget(self, parent: Item, scope: Scope) -> None:
+        """Take out the items of a child scope below `parent`: there is no list any more that they could be of."""
+        self._entering.drop_others(parent, scope, set())
 
     def _children_data(self, parent: Item, scope: Scope) -> Iterator[Fresh]:
         prefix = f"{parent.key}/" if parent.key else ""

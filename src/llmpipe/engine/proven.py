@@ -1,0 +1,27 @@
+"""Which definitions the results in a ledger are of: those of one fingerprint, or of several until all were compared."""
+
+from __future__ import annotations
+
+from llmpipe.engine.ledger import Ledger
+
+_NAME = "results_of"
+_MIXED = ""
+
+
+def begin(ledger: Ledger, fingerprint: str, *, has_results: bool) -> bool:
+    """Say that results of `fingerprint` come now. True if the ledger has no others.
+
+    A process that dies on the way leaves the ledger marked as mixed: no result in it is trusted before it is compared.
+    """
+    there = ledger.value("SELECT value FROM meta WHERE name = ?", (_NAME,)) if has_results else fingerprint
+    _note(ledger, fingerprint if there == fingerprint else _MIXED)
+    return bool(there == fingerprint)
+
+
+def end(ledger: Ledger, fingerprint: str) -> None:
+    """Say that every result was made by, or compared with, the definitions of `fingerprint`."""
+    _note(ledger, fingerprint)
+
+
+def _note(ledger: Ledger, value: str) -> None:
+    ledger.put("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_NAME, value))
