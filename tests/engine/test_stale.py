@@ -136,3 +136,19 @@ def test_a_step_that_moves_to_another_dataset_leaves_its_results_there(
     assert (there.exit_code, counts(there)["one"]) == (0, (2, 2, 0, 0, 0)), there.reason
     back = project.run(text.format(name="d"), resume=there.run_id, accept_changes=True)
     assert (back.exit_code, counts(back)["one"]) == (0, (5, 5, 0, 0, 0)), back.reason
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_rows_that_are_named_by_another_column_are_other_items(project: Project, more: int) -> None:
+    data = [{"id": f"a{n}", "other": f"b{n}"} for n in range(3)]
+    project.rows("d.jsonl", data)
+    text = """\
+        version: 1
+        datasets: {{d: {{path: d.jsonl, key: {column}}}}}
+        steps:
+          - {{id: one, foreach: datasets.d, render: "{{{{ key }}}}"}}
+        """
+    project.run(text.format(column="id"))
+    project.rows("d.jsonl", data + [{"id": "a3", "other": "b3"}] * more)
+    report = project.run(text.format(column="other"), resume="auto")
+    assert project.outputs(report, "one") == [f"b{n}" for n in range(3 + more)]

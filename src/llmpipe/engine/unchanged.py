@@ -21,14 +21,14 @@ def note_read(ledger: Ledger, dataset: Dataset, rows: int) -> None:
     path = _one_file(dataset)
     if path is not None:
         head_bytes = path.stat().st_size
-        head = _head_digest(path, head_bytes) if _ends_with_newline(path, head_bytes) else ""
-    ledger.put(_NOTE, (dataset.name, file_digest(dataset), rows, head_bytes, head))
+        head = _head_digest(dataset, path, head_bytes) if _ends_with_newline(path, head_bytes) else ""
+    ledger.put(_NOTE, (dataset.name, _digest(dataset), rows, head_bytes, head))
 
 
 def is_unchanged(ledger: Ledger, dataset: Dataset) -> bool:
     """True if the ledger has every row of the dataset's files as they are now. Reads the files."""
     known = ledger.value("SELECT sha256 FROM datasets WHERE name = ?", (dataset.name,))
-    return known is not None and known == file_digest(dataset)
+    return known is not None and known == _digest(dataset)
 
 
 def noted(ledger: Ledger, dataset: Dataset) -> Noted:
@@ -42,7 +42,7 @@ def unchanged_rows(found: Noted, dataset: Dataset) -> int:
     if not found or path is None:
         return 0
     rows, head_bytes, head = found[0]
-    if not head or path.stat().st_size < head_bytes or _head_digest(path, head_bytes) != head:
+    if not head or path.stat().st_size < head_bytes or _head_digest(dataset, path, head_bytes) != head:
         return 0
     return int(rows)
 
@@ -52,8 +52,17 @@ def _one_file(dataset: Dataset) -> Path | None:
     return dataset.paths[0] if one else None
 
 
-def _head_digest(path: Path, size: int) -> str:
-    digest = hashlib.sha256()
+def _reading(dataset: Dataset) -> bytes:
+    """How the files are read: with another key, format or encoding the same bytes are other rows."""
+    return repr((dataset.format, dataset.key, dataset.encoding)).encode("utf-8", "surrogatepass")
+
+
+def _digest(dataset: Dataset) -> str:
+    return hashlib.sha256(_reading(dataset) + file_digest(dataset).encode()).hexdigest()
+
+
+def _head_digest(dataset: Dataset, path: Path, size: int) -> str:
+    digest = hashlib.sha256(_reading(dataset))
     with path.open("rb") as file:
         while size > 0 and (chunk := file.read(min(size, _CHUNK))):
             digest.update(chunk)
