@@ -17,7 +17,7 @@ import pytest
 from llmpipe.engine.choose import Changed
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.results import RunReport
-from llmpipe.engine.runs import NoSuchRun, list_runs
+from llmpipe.engine.runs import NoSuchRun, list_runs, run_document
 from tests.engine.answers import Answers
 from tests.engine.conftest import Project
 
@@ -363,3 +363,21 @@ def test_calls_of_a_killed_process_count_against_the_budget_as_reserved(project:
     assert report.maybe_billed == 4
     assert report.exit_code == 6
     assert 40 < sent < (1.0 - 4 * 0.1) / 0.006 + 1
+
+
+def test_a_killed_run_is_listed_with_what_it_came_to(project: Project) -> None:
+    project.rows("d.jsonl", rows(60))
+    with Answers(delay_s=0.02) as server:
+        project.write("x.yaml", two(server))
+        process = start(project)
+        server.wait_for(40)
+        process.kill()
+        process.communicate()
+    (info,) = list_runs(project.root / "output" / "x")
+    assert info.status == "crashed"
+    assert not info.finished
+    assert info.items == 120
+    assert 10 < info.succeeded < 60
+    assert info.items == info.succeeded + info.failed + info.skipped + info.unsent
+    document = run_document(info.folder) or {}
+    assert [step["id"] for step in document["steps"]] == ["one", "two"]

@@ -64,11 +64,10 @@ def main(words: Sequence[str], console: Console) -> int:
 
 def _run(info: RunInfo, args: argparse.Namespace, console: Console) -> int:
     from llmpipe.cli.places import show_command
-    from llmpipe.engine.files import read_json
-    from llmpipe.engine.runs import RUN_FILE
+    from llmpipe.engine.runs import run_document
     from llmpipe.report.overview import overview
 
-    document = read_json(info.folder / RUN_FILE) or {}
+    document = run_document(info.folder) or {}
     if args.json:
         console.json(document)
     else:

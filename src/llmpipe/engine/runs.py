@@ -11,6 +11,7 @@ from typing import Any
 
 from llmpipe.engine.files import read_json
 from llmpipe.engine.lock import is_held
+from llmpipe.engine.underway import counted
 from llmpipe.errors import LlmpipeError, LockHeld
 
 LAST = "last"
@@ -68,6 +69,15 @@ def list_runs(pipeline_output: Path) -> tuple[RunInfo, ...]:
     return tuple(sorted((info for info in found if info), key=lambda info: info.started_at, reverse=True))
 
 
+def run_document(folder: Path) -> dict[str, Any] | None:
+    """What `run.json` says; of a run without a verdict, with counts from its ledger. None if there is no run."""
+    data = read_json(folder / RUN_FILE)
+    if data is not None and data.get("status") in ("running", "crashed"):
+        totals, steps = counted(folder)
+        data |= {"totals": totals, "steps": steps}
+    return data
+
+
 def _folders(pipeline_output: Path) -> Iterator[Path]:
     if not pipeline_output.is_dir():
         return
@@ -77,7 +87,7 @@ def _folders(pipeline_output: Path) -> Iterator[Path]:
 
 
 def _info(folder: Path, *, held: bool) -> RunInfo | None:
-    data = read_json(folder / RUN_FILE)
+    data = run_document(folder)
     if data is None:
         return None
     totals = data.get("totals", {})

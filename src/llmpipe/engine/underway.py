@@ -1,0 +1,55 @@
+"""What a run that has no verdict yet (at work, or killed) has come to: counted in its ledger, which is the truth."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.errors import StorageError
+
+_STEPS = "SELECT id, name, scope, kind, model FROM steps ORDER BY id"
+_ENDS = (
+    "SELECT COALESCE(results.status, 'unsent'), COUNT(*), COALESCE(SUM(results.cached), 0) FROM items"
+    " LEFT JOIN results ON results.item = items.id AND results.step = ?"
+    " WHERE items.scope = ? AND items.live = 1 GROUP BY 1"
+)
+_SPENT = (
+    "SELECT COUNT(*), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0), COALESCE(SUM(cost_usd), 0)"
+    " FROM attempts WHERE step = ?"
+)
+STATUSES = ("succeeded", "failed", "skipped", "unsent")
+
+
+def counted(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Totals and steps of a run, with the names that `run.json` has for them; nothing of a ledger that is not readable.
+
+    Items whose rows were not read yet are not among them.
+    """
+    try:
+        with LedgerReader(folder / "run.db") as ledger:
+            steps = [_step(ledger, *row) for row in ledger.rows(_STEPS)]
+    except StorageError:
+        return {}, []
+    names = ("items", *STATUSES, "cached", "calls", "input_tokens", "output_tokens")
+    totals: dict[str, Any] = {name: sum(step[name] for step in steps) for name in names}
+    totals["cost_usd"] = float(sum((Decimal(str(step["cost_usd"])) for step in steps), Decimal(0)))
+    return totals, steps
+
+
+def _step(ledger: LedgerReader, number: int, name: str, scope: int, kind: str, model: str) -> dict[str, Any]:
+    ends = {status: (count, cached) for status, count, cached in ledger.rows(_ENDS, (number, scope))}
+    calls, tokens_in, tokens_out, cost = ledger.rows(_SPENT, (number,))[0]
+    return {
+        "id": name,
+        "kind": kind,
+        "model": model,
+        "items": sum(count for count, _ in ends.values()),
+        **{status: ends.get(status, (0, 0))[0] for status in STATUSES},
+        "cached": sum(cached for _, cached in ends.values()),
+        "calls": calls,
+        "input_tokens": tokens_in,
+        "output_tokens": tokens_out,
+        "cost_usd": cost,
+    }
