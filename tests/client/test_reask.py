@@ -164,6 +164,19 @@ def test_it_stops_when_the_reply_does_not_change() -> None:
     assert len(client.asked) == 2
 
 
+def test_an_answer_is_cached_only_if_all_that_led_to_it_was() -> None:
+    texts = ['{"stars": 9}', '{"stars": 4}']
+    with Told(scripted(*texts)) as client:
+        assert client.get(spec()).cached is False
+        again = client.get(spec())
+        assert (again.cached, again.cost_usd, again.reasks, len(client.asked)) == (True, Decimal(0), 1, 2)
+    with Told(scripted(texts[0], "x", texts[1])) as client:
+        with pytest.raises(llmpipe.NotJson):
+            client.get(spec(max_reasks=1))
+        found = client.get(spec(max_reasks=2))
+        assert (found.cached, found.cost_usd, len(client.asked)) == (False, Decimal(1), 3)
+
+
 # -- answers that were cut -----------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 # without shrinking, which takes minutes on schemas that recurse
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-SETTINGS = settings(max_examples=80, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=120, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 
 NAMES = ("a", "b", "cc", "1")
 scalars = st.one_of(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llmpipe.errors import SchemaUnusable
 from llmpipe.structured import formats
 from llmpipe.structured.fast import compile_fast
+from llmpipe.structured.instance import NoExample, example_instance
 from llmpipe.structured.lint import lint
 from llmpipe.structured.schema import compile_schema
 from tests.structured.generated import SETTINGS, documents, scalars, values
@@ -40,7 +41,7 @@ def test_accepts_and_rejects_what_jsonschema_does(dialect: str, data: st.DataObj
     fast = compile_fast(schema.document, schema.dialect)
     event(f"fast path: {fast is not None}")
     judge = plain(document, dialect)
-    for value in data.draw(st.lists(values, min_size=1, max_size=6)):
+    for value in [*data.draw(st.lists(values, min_size=1, max_size=6)), *near(schema.document, data)]:
         try:
             expected = judge.is_valid(value)
         except (TypeError, AttributeError, re_error()):
@@ -52,6 +53,33 @@ def test_accepts_and_rejects_what_jsonschema_does(dialect: str, data: st.DataObj
         if fast is not None:
             assert fast(value) == expected, (document, value)
         event(f"valid: {expected}")
+
+
+def near(document: dict[str, Any], data: st.DataObject) -> list[Any]:
+    """A value that is made to fit, and some that miss it by one change; none where no value is found that fits."""
+    try:
+        value = example_instance(document, data.draw(st.integers(0, 3)))
+    except NoExample:
+        return []
+    event("with a value that is made to fit")
+    return [value, *(bent(value, data) for _ in range(3))]
+
+
+def bent(value: Any, data: st.DataObject) -> Any:
+    """The value with one thing in it replaced, removed, added or repeated."""
+    if isinstance(value, dict) and value and data.draw(st.booleans()):
+        name = data.draw(st.sampled_from(sorted(value)))
+        rest = {key: item for key, item in value.items() if key != name}
+        how = data.draw(st.sampled_from(["remove", "rename", "bend"]))
+        return rest if how == "remove" else rest | {name + "x" * (how == "rename"): bent(value[name], data)}
+    if isinstance(value, list) and value and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(value) - 1))
+        return [
+            *value[:at],
+            *data.draw(st.sampled_from([[], [bent(value[at], data)], [value[at]] * 2])),
+            *value[at + 1 :],
+        ]
+    return data.draw(scalars)
 
 
 def re_error() -> type[Exception]:

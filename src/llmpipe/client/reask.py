@@ -153,7 +153,8 @@ class _Talk:
             usage = (self._cut.usage or Usage()) + usage
             cost = _plus(cost, self._cut_cost)
             latency += self._cut.attempts[-1].latency_s if self._cut.attempts else 0.0
-        return replace(response, usage=usage, cost_usd=cost, latency_s=latency, reasks=len(earlier))
+        cached = response.cached and self._cut is None and all(one.response.cached for one in earlier)
+        return replace(response, usage=usage, cost_usd=cost, latency_s=latency, reasks=len(earlier), cached=cached)
 
 
 def _again(asked: LLMRequest, reply: str, err: InvalidOutput) -> LLMRequest:
