@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ class Transport:
         self._ca_file = ca_file
         self._max_reply_bytes = max_reply_bytes
         self._pools: dict[tuple[bool, str | None], Any] = {}
+        self._by_url: dict[str, Any] = {}
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # its command line, rich and click: 50 ms
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def send(
@@ -72,6 +75,7 @@ class Transport:
     async def aclose(self) -> None:
         """Close every connection."""
         pools, self._pools = list(self._pools.values()), {}
+        self._by_url.clear()
         for pool in pools:
             await pool.aclose()
 
@@ -80,10 +84,12 @@ class Transport:
         if self._loop is not None and self._loop is not loop:
             raise InternalError("a Transport belongs to one event loop")
         self._loop = loop
-        key = (url.startswith("https:"), self._proxies.for_url(url))
-        pool = self._pools.get(key)
+        pool = self._by_url.get(url)
         if pool is None:
-            pool = self._pools[key] = _new_pool(tls=key[0], proxy=key[1], ca_file=self._ca_file)
+            key = (url.startswith("https:"), self._proxies.for_url(url))
+            if key not in self._pools:
+                self._pools[key] = _new_pool(tls=key[0], proxy=key[1], ca_file=self._ca_file)
+            pool = self._by_url[url] = self._pools[key]
         return pool
 
 
