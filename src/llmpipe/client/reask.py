@@ -105,7 +105,7 @@ class _Talk:
         """The valid answer, with the tokens, money and seconds of everything before it."""
         extended = ("extended",) if self._cut is not None else ()
         notes = tuple(dict.fromkeys((*response.notes, *extended, *notes)))
-        found = replace(response, output=output, notes=notes)
+        found = response.having(output=output, notes=notes)
         return self._summed(found, self._tries) if self._tries or self._cut is not None else found
 
     def _longer(self, err: Truncated) -> Call | None:
