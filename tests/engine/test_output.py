@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from llmpipe.engine.results import RunReport, StepCounts
+from llmpipe.engine.runs import find_run
+from llmpipe.engine.story import item_story
+from llmpipe.report.overview import story
 from llmpipe.report.summary import Look, after
 from tests.engine.conftest import Project
 from tests.engine.speaking import PROVIDERS, Asked, Speaking
@@ -188,6 +191,11 @@ def test_reasoning_is_kept_apart_in_the_ledger(rows: Project) -> None:
     assert rows.outputs(report, "label") == ["Yes."]
     ((reply,),) = ledger(report, "SELECT reply FROM attempts")
     assert json.loads(reply)["reasoning"] == "hm, hm"
+    told = item_story(find_run(rows.root / "output", report.run_id, None), "label", "r0")
+    assert (told.attempts[0].reasoning, told.notes) == ("hm, hm", ("think_stripped",))
+    shown = "\n".join(story(told))
+    assert "think_stripped" in shown.splitlines()[0]
+    assert "thought:\n    hm, hm" in shown
 
 
 def test_a_failure_tells_every_try_and_what_it_cost(rows: Project) -> None:

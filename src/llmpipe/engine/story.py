@@ -43,6 +43,7 @@ class AttemptRow:
     usage: Usage
     cost_usd: float | None
     reply: str | None  # the answer's text
+    reasoning: str | None  # what the model thought before it, where the provider tells
     raw: str | None  # the body of a reply that was no answer
     request_id: str
     key: str
@@ -67,6 +68,7 @@ class ItemStory:
     cached: bool
     carried: bool
     answered_by: str | None
+    notes: tuple[str, ...]  # how the output was had: "fences_stripped", "repaired", "coerced:$.path", "extended" ...
     reasks: int
     failure_file: Path | None
     messages: tuple[dict[str, str], ...]  # what was asked; empty if the cache that kept it is gone
@@ -81,7 +83,7 @@ _ROWS = (
 _ITEM = (
     "SELECT items.id, items.data, COALESCE(results.status, 'unsent'), results.reason, results.code, results.error,"
     " results.output, results.cached, results.carried, results.answered_by, results.reasks, results.failure_file,"
-    " results.request_key"
+    " results.request_key, results.notes"
     " FROM items LEFT JOIN results ON results.item = items.id AND results.step = ?"
     " WHERE items.scope = ? AND items.live = 1 AND items.key = ?"
 )
@@ -112,7 +114,9 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
             raise NoSuchPart(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
         attempts = tuple(_attempt(row) for row in ledger.rows(_ATTEMPTS, (number, found[0][0])))
         kept = _kept(ledger, number, found[0][0])
-    _, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0]
+    _, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0][
+        :-1
+    ]
     path = info.folder / file if file else None
     total = Usage()
     for attempt in attempts:
@@ -133,6 +137,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
         cached=bool(cached),
         carried=bool(carried),
         answered_by=answered_by,
+        notes=tuple((found[0][-1] or "").split()),
         reasks=reasks or 0,
         failure_file=path if path is not None and path.exists() else None,
         messages=_messages(path) or kept or _cached(info, request_key),
@@ -151,10 +156,10 @@ def _attempt(row: tuple[Any, ...]) -> AttemptRow:
     number, model, started, outcome, code, status, error, latency, wait, billed = row[:10]
     tokens, cost, reply, raw, request_id, key = row[10:14], row[14], row[15], row[16], row[17], row[18]
     usage = Usage(input_tokens=tokens[0], output_tokens=tokens[1], cached_tokens=tokens[2], reasoning_tokens=tokens[3])
-    text = json.loads(reply).get("text", "") if reply else None
+    answer = json.loads(reply) if reply else {}
     return AttemptRow(
         *(number, model, started, outcome, code, status, error, latency, wait, billed),
-        *(usage, cost, text, raw, request_id, key),
+        *(usage, cost, answer.get("text", "") if reply else None, answer.get("reasoning"), raw, request_id, key),
     )
 
 

@@ -50,6 +50,7 @@ def _how(told: ItemStory) -> str:
     parts = [word for word, is_so in (("from the cache", told.cached), ("carried over", told.carried)) if is_so]
     parts += [f"answered by {said(told.answered_by)}"] if told.answered_by else []
     parts += [plural(told.reasks, "re-ask")] if told.reasks else []
+    parts += [said(note, 60) for note in told.notes]
     return f" ({', '.join(parts)})" if parts else ""
 
 
@@ -66,6 +67,8 @@ def _attempt(attempt: AttemptRow) -> Iterator[str]:
     yield f"attempt {attempt.number}  {said(attempt.model)}  {moment(attempt.started_at)}  {', '.join(parts)}"
     if attempt.error:
         yield from _indented(attempt.error)
+    if attempt.reasoning:
+        yield from _section("thought", attempt.reasoning, gap=False)
     if attempt.reply is not None:
         yield from _section("reply", attempt.reply, gap=False)
     if attempt.raw:
