@@ -272,6 +272,14 @@ def test_what_fits_is_never_coerced_and_what_does_not_fit_then_is_no_answer() ->
     assert '"9" is not of type integer' in str(caught.value)
 
 
+def test_few_marks_stand_for_many() -> None:
+    schema = compile_schema({"type": "array", "items": {"type": "integer"}})
+    with Told(scripted(str([str(n) for n in range(500)]).replace("'", '"'))) as client:
+        response = client.get(OutputSpec(schema, coerce=True), schema=schema.document)
+    assert response.output == list(range(500))
+    assert (len(response.notes), response.notes[-1]) == (11, "coerced:490_more")
+
+
 # -- the event loop ------------------------------------------------------------------------------------------------
 
 

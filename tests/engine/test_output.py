@@ -307,6 +307,20 @@ def test_after_a_fallback_the_model_that_answered_is_asked_again(rows: Project) 
     assert (counts(report).succeeded, counts(report).fallbacks, counts(report).reasks) == (1, 1, 1)
 
 
+def test_an_answer_of_a_fallback_is_led_back_by_the_rules_of_the_fallback(rows: Project) -> None:
+    def say(asked: Asked) -> Any:
+        if asked.wire == "anthropic":
+            return 500, {"type": "error", "error": {"type": "api_error", "message": "down"}}
+        assert "note" in asked.schema["required"]
+        return GOOD[:-1] + ', "note": null}'
+
+    with Speaking(say) as server:
+        text = pipeline(server, "anthropic", step="fallback: [other]")
+        report = rows.run(text.replace("defaults:", f"  other: {server.model('openai')}\ndefaults:", 1), limit=1)
+    assert rows.outputs(report, "label") == [json.loads(GOOD)]
+    assert counts(report).fallbacks == 1
+
+
 # -- bounds ------------------------------------------------------------------------------------------------------------
 
 

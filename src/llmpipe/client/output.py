@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_REASKS = 1
 LONG_TEXT = 100_000  # characters; above, parsing takes longer than an event loop should wait
+MOST_MARKS = 10  # notes on what was coerced in one answer
 _KEPT_SCHEMAS = 64
 _LISTED = 3
 
@@ -67,7 +68,7 @@ async def read_output(response: LLMResponse, call: Call, spec: OutputSpec) -> tu
     if violations and spec.coerce:
         changed, marks = _coerced(value, schema)
         if marks and not await schema.violations_async(changed):
-            value, notes, violations = changed, (*notes, *marks), []
+            value, notes, violations = changed, (*notes, *_few(marks)), []
     if violations:
         raise _mismatch(violations)
     _check(value, spec)
@@ -103,6 +104,10 @@ def _coerced(value: Any, schema: OutputSchema) -> tuple[Any, tuple[str, ...]]:
     from llmpipe.structured.coerce import coerce
 
     return coerce(value, schema.document)
+
+
+def _few(marks: tuple[str, ...]) -> tuple[str, ...]:
+    return marks if len(marks) <= MOST_MARKS else (*marks[:MOST_MARKS], f"coerced:{len(marks) - MOST_MARKS}_more")
 
 
 def _mismatch(violations: list[Violation]) -> SchemaMismatch:
