@@ -127,3 +127,8 @@ def test_an_example_is_valid_or_none_is_given(document: dict[str, Any], seed: in
     event("made")
     assert ready.accepts(value)
     assert value == example_instance(document, seed)
+
+
+def test_names_are_texts_whatever_the_schema_of_names_says() -> None:
+    schema = {"type": "object", "additionalProperties": {"type": "integer"}, "propertyNames": {"const": [True]}}
+    assert {str(example_instance(schema, seed)) for seed in range(20)} == {"{}"}

@@ -202,7 +202,7 @@ class _Maker:
                 name = text_for_pattern(self.rng.choice(list(patterns)), self.rng)
             else:
                 name = made_word(self.rng)
-            if name not in names and name not in found:
+            if isinstance(name, str) and name not in names and name not in found:
                 found.append(name)
         return found
 
