@@ -346,3 +346,18 @@ def test_a_key_that_no_row_has_is_refused_before_anything_is_sent(project: Path)
 def test_a_step_that_is_not_there_is_refused_before_anything_is_sent(project: Path) -> None:
     done = here("run", FILE, "--only", "gret")
     assert (done.code, "X912" in done.err, "greet" in done.err) == (2, True, True)
+
+
+@pytest.mark.parametrize(("key", "code"), [("zz", 2), ("b", 0)])
+def test_a_key_that_no_piped_row_has_is_refused_too(
+    key: str, code: int, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (project / FILE).read_text().replace("data/rows.jsonl, key: id", '"-", format: lines, key: text')
+    (project / FILE).write_text(text)
+    (project / "piped").write_text("a\nb\n")
+    with (project / "piped").open() as piped:
+        monkeypatch.setattr("sys.stdin", piped)
+        done = here("run", FILE, "--key", key)
+    assert done.code == code, done.err
+    assert ("error[X912]: no row has the key 'zz'" in done.err) == (code == 2)
+    assert len(list((project / "output").glob("small/*/stdin"))) == (2 if code == 0 else 0)  # the run, and latest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -12,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, may_ask
+from llmpipe.config.pipeline import ROOT_SCOPE, Dataset, Pipeline, may_ask
 from llmpipe.config.rows import read_rows
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import private_folder
@@ -119,29 +120,47 @@ def require_row(pipeline: Pipeline, key: str) -> None:
     raise NoSuchPart(f"no row has the key {key!r}: {hint}")
 
 
-def spool_stdin(pipeline: Pipeline, folder: Path) -> Pipeline:
-    """The pipeline with standard input replaced by a file in the run's folder. Raises ConfigError at a terminal."""
+def spool_stdin(pipeline: Pipeline, folder: Path, *, key: str | None = None) -> Pipeline:
+    """The pipeline with standard input replaced by a file in the run's folder.
+
+    Raises ConfigError at a terminal, NoSuchPart (and keeps nothing) if no row has the `key` that is to be run.
+    """
     piped = [dataset for dataset in pipeline.datasets.values() if dataset.stdin]
     if not piped:
         return pipeline
     spool = folder / "stdin"
-    if not spool.exists():
-        stream = sys.stdin
-        if stream is None or stream.isatty():
-            place = piped[0].place
-            message = f"dataset '{piped[0].name}' reads standard input, and nothing is piped into it"
-            raise ConfigError([Problem("D301", message, place, note="as in: git log --oneline | llmpipe run …")])
-        part = spool.with_suffix(".part")
-        with open(part, "wb", opener=_private) as file:
-            shutil.copyfileobj(stream.buffer, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(spool)
+    is_new = not spool.exists()
+    if is_new:
+        _spool(piped[0], spool)
     datasets = {
         name: replace(dataset, paths=(spool,), stdin=False) if dataset.stdin else dataset
         for name, dataset in pipeline.datasets.items()
     }
-    return replace(pipeline, datasets=datasets)
+    spooled = replace(pipeline, datasets=datasets)
+    if key is not None:
+        try:
+            require_row(spooled, key)
+        except NoSuchPart:
+            if is_new:
+                spool.unlink()
+                with contextlib.suppress(OSError):  # a run that is continued has more in it
+                    folder.rmdir()
+            raise
+    return spooled
+
+
+def _spool(dataset: Dataset, spool: Path) -> None:
+    stream = sys.stdin
+    if stream is None or stream.isatty():
+        message = f"dataset '{dataset.name}' reads standard input, and nothing is piped into it"
+        note = "as in: git log --oneline | llmpipe run …"
+        raise ConfigError([Problem("D301", message, dataset.place, note=note)])
+    part = spool.with_suffix(".part")
+    with open(part, "wb", opener=_private) as file:
+        shutil.copyfileobj(stream.buffer, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(spool)
 
 
 def _private(path: str, flags: int) -> int:

@@ -91,7 +91,7 @@ class _Invocation:
         self._models = models
         self._providers = {} if options.offline else load_providers(pipeline, models)
         private_folder(choice.folder)
-        self._pipeline = prepare.spool_stdin(pipeline, choice.folder)
+        self._pipeline = prepare.spool_stdin(pipeline, choice.folder, key=options.key)
         self._notes: list[str] = [choice.note] if choice.note else []
 
     def run(self, output: Path) -> RunReport:
