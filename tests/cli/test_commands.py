@@ -436,3 +436,17 @@ def test_a_short_schema_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (done.code, done.out) == (2, "")
     assert "short.yaml" in done.err
     assert here("schema", "expand", "nowhere.yaml").code == 2
+
+
+def test_mistakes_of_the_command_line_and_of_the_file_are_told_at_once(project: Path) -> None:
+    small = project / "pipelines/small.yaml"
+    small.write_text(
+        small.read_text().replace("{who: you,", "{loud: false, must: {type: string, required: true}, who: you,")
+    )
+    small.write_text(small.read_text().replace("item.text", "item.text }} {{ vars.woh"))
+    words = ["--var", "loud=yes", "--var", "tone", "--set", "x", "--vars-file", "none.yaml", "--var", "zz=1"]
+    done = here("validate", "--format", "concise", *words, str(small))
+    assert done.code == 2
+    codes = [line.split(" error ")[1].split()[0] for line in done.out.splitlines()]
+    assert sorted(codes) == ["C214", "C220", "C220", "C222", "C224", "Y112"]
+    assert "[C222]" in here("run", *words, str(small)).err

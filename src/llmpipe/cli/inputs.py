@@ -71,18 +71,27 @@ def _offer(names: Sequence[str]) -> str:
 
 
 def load(path: Path, args: argparse.Namespace) -> Pipeline:
-    """Load a pipeline file with the values of the command line. Raises ConfigError with every problem."""
+    """Load a pipeline file with the values of the command line. Raises ConfigError with every problem of both."""
     from pathlib import Path
 
     from llmpipe.config.load import load_pipeline
+    from llmpipe.config.problems import Problems
     from llmpipe.config.vars import parse_assignments, parse_overrides
+    from llmpipe.errors import ConfigError
 
-    return load_pipeline(
-        path,
-        vars=parse_assignments(args.var, [Path(name) for name in args.vars_file]),
-        overrides=parse_overrides(args.sets),
-        allow_read=[Path(folder) for folder in args.allow_read],
-    )
+    problems = Problems()
+    given = parse_assignments(args.var, [Path(name) for name in args.vars_file], problems=problems)
+    overrides = parse_overrides(args.sets, problems=problems)
+    folders = [Path(folder) for folder in args.allow_read]
+    try:
+        pipeline = load_pipeline(path, vars=given, overrides=overrides, allow_read=folders)
+    except ConfigError as error:
+        if not problems.errors:
+            raise
+        # What could not be read may have been the value that is missing.
+        problems.extend(p for p in error.problems if p.code != "C221")
+    problems.check()
+    return pipeline
 
 
 def environment_of(pipeline: Pipeline) -> Environment:

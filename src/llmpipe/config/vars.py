@@ -30,6 +30,7 @@ _WORDS = {"string": "text", "integer": "a whole number", "number": "a number", "
     "object": "a mapping",
 }
 _GIVEN = "the command line"
+_TRUE, _FALSE = frozenset({"yes", "y", "on", "1", "t"}), frozenset({"no", "n", "off", "0", "f"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +60,45 @@ def read_vars(pipeline: Fields, given: Mapping[str, Any], problems: Problems) ->
     return {name: _value(d, given, problems) for name, d in declared.items()}
 
 
-def parse_assignments(assignments: Sequence[str], files: Sequence[Path] = ()) -> dict[str, Any]:
+def parse_assignments(
+    assignments: Sequence[str], files: Sequence[Path] = (), *, problems: Problems | None = None
+) -> dict[str, Any]:
     """The vars that `--var name=value`, `--var name=@file` and `--vars-file` give; the later wins, --var over files.
 
     `@@` begins a value that begins with `@`.
 
-    Values of --var stay text until the pipeline says what type they have. Raises ConfigError.
+    Values of --var stay text until the pipeline says what type they have. Raises ConfigError, or adds to `problems`
+    where they are collected.
     """
     found: dict[str, Any] = {}
-    problems = Problems()
+    told = Problems() if problems is None else problems
     for path in files:
-        found.update(_from_file(path, problems))
+        found.update(_from_file(path, told))
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
-            problems.add("C220", f"--var {assignment}: write it as name=value or name=@file", Place(_GIVEN))
+            told.add("C220", f"--var {assignment}: write it as name=value or name=@file", Place(_GIVEN))
         elif value.startswith("@") and not value.startswith("@@"):
-            found[name.strip()] = _file_text(Path(value[1:]), problems)
+            found[name.strip()] = _file_text(Path(value[1:]), told)
         else:
             found[name.strip()] = value[1:] if value.startswith("@@") else value
-    problems.check()
+    if problems is None:
+        told.check()
     return found
 
 
-def parse_overrides(assignments: Sequence[str]) -> dict[str, str]:
-    """The overrides that `--set path.to.key=value` gives. Raises ConfigError."""
+def parse_overrides(assignments: Sequence[str], *, problems: Problems | None = None) -> dict[str, str]:
+    """The overrides that `--set path.to.key=value` gives. Raises ConfigError, or adds to `problems`."""
     found: dict[str, str] = {}
-    problems = Problems()
+    told = Problems() if problems is None else problems
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals or not path.strip():
-            problems.add("C224", f"--set {assignment}: write it as path.to.key=value", Place(_GIVEN))
-        found[path.strip()] = value
-    problems.check()
+            told.add("C224", f"--set {assignment}: write it as path.to.key=value", Place(_GIVEN))
+        else:
+            found[path.strip()] = value
+    if problems is None:
+        told.check()
     return found
 
 
@@ -163,7 +170,7 @@ def _value(d: Declaration, given: Mapping[str, Any], problems: Problems) -> Any:
         value = _read_as(d, value)
     if fault := _fault(d, value):
         note = f"declared in line {d.place.line} of {d.place.file}"
-        problems.add("C222", f"--var {d.name} {fault}", Place(_GIVEN), note=note)
+        problems.add("C222", f"--var {d.name} {fault}", Place(_GIVEN), hint=_truth(d, value), note=note)
         return _stand_in(d)
     return value
 
@@ -186,9 +193,19 @@ def _read_as(d: Declaration, text: str) -> Any:
 
 def _fault(d: Declaration, value: Any) -> str:
     """What is wrong with a value, "" if nothing is."""
-    said = repr(value) if len(repr(value)) <= 50 else f"{repr(value)[:47]}..."
+    said = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    said = said if len(said) <= 50 else f"{said[:47]}..."
     if d.type is not None and not _is(value, _TYPES[d.type]):
         return f"wants {_WORDS[d.type]}, not {said}"
     if d.enum and value not in d.enum:
-        return f"wants one of {', '.join(map(str, d.enum))}, not {said}"
+        choices = (choice if isinstance(choice, str) else json.dumps(choice, default=str) for choice in d.enum)
+        return f"wants one of {', '.join(choices)}, not {said}"
     return ""
+
+
+def _truth(d: Declaration, value: Any) -> str:
+    """What to write for a truth value that other languages spell so; "" for anything else."""
+    word = str(value).lower()
+    if d.type != "boolean" or word not in _TRUE | _FALSE:
+        return ""
+    return "write true" if word in _TRUE else "write false"
