@@ -190,7 +190,8 @@ def _same_flags(args: argparse.Namespace) -> str:
     words = [word for name in ("var", "vars_file", "allow_read") for value in getattr(args, name)
              for word in (_flag(name), value)]  # fmt: skip
     words += [word for value in args.sets for word in ("--set", value)]
-    words += ["--output", args.output] if args.output else []
+    for name in ("limit", "key", "max_cost", "output"):
+        words += [_flag(name), str(getattr(args, name))] if getattr(args, name) is not None else []
     words += ["--allow-python"] if args.allow_python else []
     return f" {shlex.join(words)}" if words else ""
 

@@ -37,7 +37,8 @@ class Choice:
     redone: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
     note: str = ""
-    changed: bool = False
+    only: str | None = None
+    from_step: str | None = None
 
 
 def choose_run(pipeline: Pipeline, options: RunOptions, output: Path, fingerprint: Fingerprint) -> Choice:
@@ -59,8 +60,11 @@ def _continue(pipeline: Pipeline, options: RunOptions, info: RunInfo, fingerprin
     different = _differences(info, fingerprint)
     if different and not options.accept_changes:
         raise Changed(f"run {info.run_id} was begun with another pipeline: {'; '.join(different)}")
-    every = frozenset(step.id for step in pipeline.steps)
-    return Choice(info.folder, info, every, note=f"continuing run {info.run_id}", changed=bool(different))
+    wanted, redone = _selected(pipeline, info.only, info.from_step)
+    note = f"continuing run {info.run_id}"
+    if info.only or info.from_step:
+        note += f" ({'only' if info.only else 'from'} {info.only or info.from_step})"
+    return Choice(info.folder, info, wanted, fixed=wanted - redone, note=note, only=info.only, from_step=info.from_step)
 
 
 def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fingerprint) -> Choice:
@@ -71,8 +75,7 @@ def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fing
         return Choice(runs[0].folder, runs[0], every, note=f"continuing run {runs[0].run_id}")
     finished = next((info for info in runs if info.finished), None)
     note = f"carrying over from run {finished.run_id}" if finished else ""
-    changed = finished is not None and bool(_differences(finished, fingerprint))
-    return Choice(_fresh(home), None, every, base=finished, note=note, changed=changed)
+    return Choice(_fresh(home), None, every, base=finished, note=note)
 
 
 def _differences(info: RunInfo, fingerprint: Fingerprint) -> tuple[str, ...]:
@@ -83,8 +86,7 @@ def _differences(info: RunInfo, fingerprint: Fingerprint) -> tuple[str, ...]:
 
 
 def _on_base(pipeline: Pipeline, options: RunOptions, output: Path) -> Choice:
-    named = options.only or options.from_step or ""
-    above, below = _related(pipeline, named)
+    wanted, redone = _selected(pipeline, options.only, options.from_step)
     home = output / pipeline.name
     if options.base is not None:
         base = find_run(output, options.base, pipeline.name)
@@ -95,13 +97,22 @@ def _on_base(pipeline: Pipeline, options: RunOptions, output: Path) -> Choice:
                 f"there is no finished run of {pipeline.name} to build on; run it once, or name one: --base"
             )
         base = found
-    redone = frozenset({named}) if options.only else frozenset({named}) | below
-    every = frozenset(step.id for step in pipeline.steps)
-    wanted = above | redone if options.only else every
-    fixed = wanted - redone
     return Choice(
-        _fresh(home), None, wanted, base=base, redone=redone, fixed=fixed, note=f"building on run {base.run_id}"
-    )
+        _fresh(home), None, wanted, base=base, redone=redone, fixed=wanted - redone,
+        note=f"building on run {base.run_id}", only=options.only, from_step=options.from_step,
+    )  # fmt: skip
+
+
+def _selected(pipeline: Pipeline, only: str | None, from_step: str | None) -> tuple[frozenset[str], frozenset[str]]:
+    """The steps of a run, and those of them that are run rather than taken over. Raises NoSuchPart."""
+    every = frozenset(step.id for step in pipeline.steps)
+    named = only or from_step
+    if named is None:
+        return every, every
+    above, below = _related(pipeline, named)
+    if only:
+        return above | {named}, frozenset({named})
+    return every, frozenset({named}) | below
 
 
 def _related(pipeline: Pipeline, id: str) -> tuple[frozenset[str], frozenset[str]]:

@@ -26,18 +26,31 @@ class LedgerReader:
 
     def rows(self, sql: str, args: Row = ()) -> list[tuple[Any, ...]]:
         """All rows of a small query over what is committed."""
-        return self._db.execute(sql, args).fetchall()
+        try:
+            return self._db.execute(sql, args).fetchall()
+        except sqlite3.DatabaseError as err:
+            raise self._fault(err) from err
 
     def value(self, sql: str, args: Row = ()) -> Any:
         """The first column of the first row, or None."""
-        found = self._db.execute(sql, args).fetchone()
-        return found[0] if found else None
+        found = self.rows(sql, args)
+        return found[0][0] if found else None
 
     def scan(self, sql: str, args: Row = (), *, size: int = 500) -> Iterator[list[tuple[Any, ...]]]:
         """A large query, in blocks of `size` rows."""
-        cursor = self._db.execute(sql, args)
-        while block := cursor.fetchmany(size):
-            yield block
+        try:
+            cursor = self._db.execute(sql, args)
+            block = cursor.fetchmany(size)
+            while block:
+                yield block
+                block = cursor.fetchmany(size)
+        except sqlite3.DatabaseError as err:
+            raise self._fault(err) from err
+
+    def _fault(self, err: sqlite3.DatabaseError) -> StorageError:
+        if isinstance(err, sqlite3.ProgrammingError):  # a statement of ours that is wrong, or a reader that is closed
+            raise err
+        return StorageError(f"the ledger {self.path} cannot be read: {err}")
 
     def __enter__(self) -> Self:
         return self

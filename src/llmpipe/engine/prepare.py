@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 _KEYS_KEPT = 10_000  # of which the nearest is suggested
 _SUMS = "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(cost_usd) FROM attempts"
-_SPENT = (  # an attempt whose outcome nobody knows counts for what was reserved
-    "SELECT COUNT(*), SUM(CASE outcome WHEN 'unknown' THEN reserved_usd ELSE cost_usd END),"
-    " SUM(CASE outcome WHEN 'unknown' THEN reserved_tokens"
+_NOT_TOLD = "billed <> 'no' AND (input_tokens IS NULL OR output_tokens IS NULL)"
+_SPENT = (  # an attempt that may have been billed counts for what was reserved where nobody knows what it used
+    f"SELECT COUNT(*), SUM(CASE WHEN {_NOT_TOLD} THEN reserved_usd ELSE cost_usd END),"  # noqa: S608 - fixed text
+    f" SUM(CASE WHEN {_NOT_TOLD} THEN reserved_tokens"
     " ELSE COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0) END) FROM attempts"
 )
 _OPEN = "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL"

@@ -24,11 +24,14 @@ from llmpipe.engine.results import RunReport, Status, StepCounts
 from llmpipe.engine.runs import RUN_FILE
 from llmpipe.engine.state import RunState
 from llmpipe.engine.verdict import causes, count_step, disagreements
-from llmpipe.errors import InternalError, ItemError
+from llmpipe.errors import InternalError, ItemError, LlmpipeError
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
+
+
+_CUT_OFF = "SELECT COUNT(*) FROM attempts WHERE invocation = ? AND outcome = 'Cancelled' AND billed = 'maybe'"
 
 
 class Record:
@@ -57,7 +60,9 @@ class Record:
             "whole": (options.limit is None and options.key is None and not options.only)
             or earlier.get("whole", False),
             "command": redactor.text(options.command),
-            "base": choice.base.run_id if choice.base else None,
+            "base": choice.base.run_id if choice.base else earlier.get("base"),
+            "only": choice.only,
+            "from": choice.from_step,
             "versions": {"llmpipe": __version__, "python": platform.python_version()},
             "fingerprint": to_json(print_),
             "vars": redactor.data(dict(pipeline.vars)),
@@ -80,9 +85,11 @@ class Record:
         """Say that the run is at work. Raises OSError."""
         write_json(self._path, self._data)
 
-    def crashed(self) -> None:
-        """Say that the run ended by a fault of llmpipe itself."""
-        self._data |= {"status": "crashed", "exit_code": InternalError.exit_code, "finished_at": None}
+    def crashed(self, err: BaseException) -> None:
+        """Say that the run ended without a verdict: by a fault of its place, or of llmpipe itself."""
+        code = err.exit_code if isinstance(err, LlmpipeError) else InternalError.exit_code
+        reason = self._redactor.text(f"{type(err).__name__}: {err}")
+        self._data |= {"status": "crashed", "exit_code": code, "reason": reason, "finished_at": None}
         try:
             write_json(self._path, self._data)
         except OSError:
@@ -107,6 +114,7 @@ class Record:
         self, run: RunState, reader: LedgerReader, numbers: dict[str, tuple[int, int]], notes: tuple[str, ...]
     ) -> RunReport:
         stopped = run.stopping()
+        self.maybe_billed += reader.value(_CUT_OFF, (run.invocation,)) if self._asks else 0
         steps = tuple(
             count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], since=self._started)
             for id, pair in numbers.items()
@@ -118,7 +126,9 @@ class Record:
         wrong = [
             line
             for counts in steps
-            for line in disagreements(counts, run.tallies[counts.id], lines=lines.get(counts.id), stopped=stopped)
+            for line in disagreements(
+                counts, run.tallies[counts.id], lines=lines.get(counts.id), stopped=stopped or self._is_cut()
+            )
         ]
         if wrong and run.ledger.failed is None:
             verdict = ("crashed", InternalError.exit_code, "the sum does not hold: " + "; ".join(wrong))
@@ -168,12 +178,19 @@ class Record:
         ]
         if broken:
             return "failed", 1, "; ".join(broken)
+        left = sum(counts.unsent for counts in steps)
+        if left and self._is_cut():
+            return "stopped", 0, f"{left} items of the run were left out by --limit or --key"
         if any(counts.failed for counts in steps):
             return "partial", 0, ""
         return "complete", 0, ""
 
     def _is_whole(self) -> bool:
-        return bool(self._data["whole"]) and self._options.limit is None and self._options.key is None
+        return bool(self._data["whole"]) and not self._is_cut()
+
+    def _is_cut(self) -> bool:
+        """True if this process was to look at some of the rows only; the run may have more."""
+        return self._options.limit is not None or self._options.key is not None
 
     def _next_command(self, steps: tuple[StepCounts, ...], code: int) -> str:
         run = f"llmpipe run {shlex.quote(_shown(self._pipeline.path))}"

@@ -98,9 +98,9 @@ class _Invocation:
         """Work, and sum up."""
         record = Record(self._pipeline, self._options, self._choice, self._fingerprint, redactor=self._redactor)
         try:
-            record.begin()
-            if self._choice.base is not None:
+            if self._choice.base is not None:  # before there is a run.json: half a copy is no run that could go on
                 begin_with(self._choice.base.folder, self._choice.folder, self._choice.redone)
+            record.begin()
             point_latest(self._choice.folder)
             ledger, invocation, left_open = prepare.open_ledger(self._pipeline, self._choice.folder, self._options)
         except OSError as err:
@@ -111,9 +111,9 @@ class _Invocation:
         try:
             with asyncio.Runner() as runner:
                 run = runner.run(self._work(ledger, invocation, output))
-        except BaseException:
+        except BaseException as err:
             ledger.close()
-            record.crashed()
+            record.crashed(err)
             raise
         return record.conclude(run, tuple(self._notes))
 

@@ -55,6 +55,8 @@ class RunInfo:
     folder: Path
     fingerprint: dict[str, Any]
     whole: bool  # every step, every item (no --limit, --key, --only)
+    only: str | None = None  # the step that --only named
+    from_step: str | None = None  # the step that --from named
 
     @property
     def finished(self) -> bool:
@@ -110,6 +112,8 @@ def _info(folder: Path, *, held: bool) -> RunInfo | None:
         folder=folder,
         fingerprint=data.get("fingerprint", {}),
         whole=bool(data.get("whole", True)),
+        only=data.get("only"),
+        from_step=data.get("from"),
     )
 
 
