@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit everywhere coverage bench soak format lock wheel clean
+.PHONY: help setup demo test check unit everywhere coverage bench faults soak format lock wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -43,6 +43,9 @@ coverage: setup ## the tests with branch coverage, child processes included
 
 bench: setup ## what a call costs, beside a bare loop making the same requests
 	$(BIN)/python benchmarks/calls.py
+
+faults: setup ## run every fault against every wire and write docs/faults.md
+	$(BIN)/python -m tests.faults.matrix > docs/faults.md.part && mv docs/faults.md.part docs/faults.md
 
 soak: setup ## the tests that take minutes
 	$(BIN)/python -m pytest -m soak $(ARGS)

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sqlite3
 import sys
 import tempfile
@@ -155,7 +156,7 @@ class Cell:
     @property
     def verdict(self) -> str:
         """The part of `text` that no clock is in."""
-        return self.text.partition(" s · ")[0].rpartition(" · ")[0] + f" · {self.exit}"
+        return re.sub(r" · [0-9.]+ s · ", " · ", self.text)
 
 
 def spelled(key: str) -> str:

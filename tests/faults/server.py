@@ -485,6 +485,11 @@ class FaultServer:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered."""
+        return self._in_flight
+
     def names(self) -> list[str]:
         return [seen.fault for seen in self.requests]
 
