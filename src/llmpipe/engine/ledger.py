@@ -14,16 +14,15 @@ import asyncio
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmpipe.client.batches import gather
 from llmpipe.engine import ledger_schema as schema
 from llmpipe.engine.ledger_read import LedgerReader, Row
 from llmpipe.errors import StorageError
 
-_GATHER_S = 0.0005  # what is queued meanwhile goes into the same transaction, which saves a wake-up and a commit each
 _GROUP = 4000  # rows a transaction at the most, so that a future never waits for long
 
 
@@ -80,7 +79,7 @@ class Ledger(LedgerReader):
         ended = False
         while not ended:
             group = [self._queue.get()]
-            time.sleep(_GATHER_S)
+            gather(self._queue)
             while len(group) < _GROUP and not self._queue.empty():
                 group.append(self._queue.get())
             ended = group[-1] is None or None in group
