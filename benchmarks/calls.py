@@ -36,6 +36,7 @@ class Cost:
 def measured(command: list[str], folder: Path) -> Cost:
     """Run `command` to its end. Raises SystemExit with what it printed if it fails."""
     environment = {name: value for name, value in os.environ.items() if name.lower() not in URL_VARIABLES}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     environment["OPENAI_COMPATIBLE_API_KEY"] = "sk-benchmark-0123456789"
     started = time.perf_counter()
     with (folder / "printed").open("w+") as printed:
