@@ -48,7 +48,7 @@ steps:
   - {id: sampled, foreach: datasets.rows, samples: 3, model: [m, n], prompt: "{{ item.body }} {{ parent.body }}"}
   - {id: judged, foreach: steps.sampled, prompt: "{{ steps.sampled }} {{ item.body }}"}
   - {id: voted, foreach: datasets.rows, prompt: "{{ steps.sampled | length }}"}
-  - {id: coded, foreach: datasets.rows, python: "m:f", needs: [label, daily]}
+  - {id: coded, foreach: datasets.rows, python: "json:dumps", needs: [label, daily]}
 """
 )
 

@@ -70,7 +70,11 @@ CASES: dict[str, tuple[str, str, str]] = {
     ),
     "id twice": (HEAD + "steps:\n  - {id: a, prompt: x}\n  - {id: «a», prompt: y}\n", "C206", ""),
     "key without effect in render": (HEAD + "steps:\n  - {id: a, render: x, «model»: m}\n", "C207", "remove it"),
-    "key without effect in python": (HEAD + "steps:\n  - {id: a, python: 'm:f', «system»: x}\n", "C207", "remove it"),
+    "key without effect in python": (
+        HEAD + "steps:\n  - {id: a, python: 'json:dumps', «system»: x}\n",
+        "C207",
+        "remove it",
+    ),
     "re-asks of nothing": (HEAD + "steps:\n  - {id: a, prompt: x, «max_reasks»: 2}\n", "C207", "remove it"),
     # templates and references
     "unknown name": (
@@ -457,3 +461,29 @@ def test_a_folder_for_a_file_is_told_what_to_write(tmp_path: Path) -> None:
 def test_a_fault_in_a_short_schema_stands_under_the_value(tmp_path: Path) -> None:
     text, places = unmark(HEAD + "steps:\n  - {id: a, model: m, prompt: x, schema: {a: «strng», b: «integer 5..1»}}\n")
     assert [place_of(p) for p in problems(tmp_path, text)] == places
+
+
+@pytest.mark.parametrize(
+    ("python", "hint"),
+    [("«nomod:fn»", ""), ("«nomod.part:fn»", ""), ("«mien:fn»", "did you mean 'mine:fn'?")],
+)
+def test_a_module_that_is_not_there_is_told_at_its_name(python: str, hint: str, tmp_path: Path) -> None:
+    text, (place,) = unmark(HEAD + f"steps:\n  - id: a\n    python: {python}\n")
+    (problem,) = problems(tmp_path, text, {"mine.py": "raise SystemExit('imported')\n"})
+    assert (problem.code, problem.hint, place_of(problem)) == ("C250", hint, place)
+
+
+@pytest.mark.parametrize("python", ["mine:fn", "json.decoder:x", "sys:exit", "deep.mine:fn", "../top:fn"])
+def test_a_module_is_found_without_running_it(python: str, tmp_path: Path) -> None:
+    failing = "raise SystemExit('imported')\n"
+    files = {"mine.py": failing, "deep/mine.py": failing, "../top.py": failing}
+    text, (place,) = unmark(HEAD + f"steps:\n  - id: a\n    python: «{python.removeprefix('../')}»\n")
+    (step,) = load(tmp_path, text, files).steps
+    assert step.python_place is not None
+    assert (step.python_place.line, step.python_place.column) == place[:2]
+
+
+def test_the_module_of_a_provider_is_looked_for_too(tmp_path: Path) -> None:
+    text, (place,) = unmark(HEAD.replace("echo", "«nomod:Mine»") + A_STEP)
+    (problem,) = problems(tmp_path, text)
+    assert (problem.code, place_of(problem)) == ("C250", place)

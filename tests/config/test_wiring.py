@@ -46,6 +46,7 @@ FILES = {
     "data/more.csv": "id\n1\n",
     "prompts/answer.md": "Another prompt\n",
     "common.yaml": "vars: {included: 3}\n",
+    "report.py": "",
 }
 Doc = dict[str, Any]
 

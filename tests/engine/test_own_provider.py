@@ -119,6 +119,15 @@ def test_without_permission_nothing_is_imported(project: Project, code: str) -> 
     assert code not in sys.modules
 
 
+def test_code_of_a_step_is_told_of_at_its_name(project: Project, code: str) -> None:
+    text = f"version: 1\nsteps:\n  - id: a\n    python: {code}:%s\n"
+    for name, allowed in (("answer", False), ("nothing", True)):
+        with pytest.raises(ConfigError) as caught:
+            project.run(text % name, allow_python=allowed)
+        (problem,) = caught.value.problems
+        assert (problem.code, problem.place.line) == ("C250" if allowed else "C251", 4)
+
+
 @pytest.mark.parametrize(("what", "says"), [("nothing", "AttributeError"), ("seen", "is not a function")])
 def test_code_that_cannot_be_called_is_told_before_anything_is_sent(
     project: Project, code: str, what: str, says: str

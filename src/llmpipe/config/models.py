@@ -10,6 +10,7 @@ from typing import Any
 from llmpipe.config.fallbacks import Fallbacks, name_node, read_fallbacks
 from llmpipe.config.fields import Fields, items, names, plain
 from llmpipe.config.loading import Loading
+from llmpipe.config.modules import check_module
 from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
 from llmpipe.config.policies import read_limits
@@ -114,6 +115,8 @@ def _reachable(model: Model, fields: Fields, loading: Loading) -> bool:
         hint, note = did_you_mean(model.provider, table.PROVIDERS), f"providers: {listed(table.PROVIDERS, limit=30)}"
         loading.problems.add("P451", f"there is no provider '{model.provider}'", provider, hint=hint, note=note)
         return False
+    if provider is not None and table.is_own(model.provider):
+        check_module(provider, loading, what=f"model '{model.name}'")
     try:
         table.resolve(model)
     except ValueError as error:

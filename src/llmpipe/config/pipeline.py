@@ -101,6 +101,7 @@ class Step:
     fallback_on: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: EMPTY)  # as in CallPolicy
     render: Template | None = None
     python: str | None = None  # "module:function"
+    python_place: Place | None = None  # where that stands
     when: Expression | None = None  # `if`
     checks: tuple[Expression, ...] = ()
     schema: OutputSchema | None = None

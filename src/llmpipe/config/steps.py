@@ -12,6 +12,7 @@ from llmpipe.config.fallbacks import Fallbacks
 from llmpipe.config.fields import Fields, items, names
 from llmpipe.config.loading import Loading
 from llmpipe.config.models import check_echo_params, check_model_names, read_params
+from llmpipe.config.modules import check_module
 from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
 from llmpipe.config.pipeline import ROOT_SCOPE, MessageTemplate, Step, StepRef
@@ -180,6 +181,7 @@ def build_step(draft: Draft, around: Surroundings) -> Step:
         fallback_on=MappingProxyType(dict(fallback.words) if fallback is not None else {}),
         render=parts.render[0] if parts.render else None,
         python=fields.text("python"),
+        python_place=check_module(fields.get("python"), around.loading, what=f"step '{draft.id}'"),
         when=parts.when[0] if parts.when else None,
         checks=tuple(expression for expression, _ in parts.checks),
         schema=parts.schema,

@@ -36,7 +36,7 @@ def load_object(name: str, pipeline: Pipeline, place: Place, *, what: str) -> An
 def refuse_code(pipeline: Pipeline) -> None:
     """Raise ConfigError, naming every step and every model that would run code of the pipeline's own."""
     found = [
-        Problem("C251", f"step '{step.id}' runs Python code", step.place, note=_NOTE)
+        Problem("C251", f"step '{step.id}' runs Python code", step.python_place or step.place, note=_NOTE)
         for step in pipeline.steps
         if step.kind == "python"
     ]

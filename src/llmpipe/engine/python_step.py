@@ -26,7 +26,8 @@ class PythonStep:
 
     def __init__(self, step: Step, pipeline: Pipeline) -> None:
         self._step = step
-        self._function = load_object(step.python or "", pipeline, step.place, what=f"step '{step.id}'")
+        place = step.python_place or step.place
+        self._function = load_object(step.python or "", pipeline, place, what=f"step '{step.id}'")
         accepted = inspect.signature(self._function).parameters
         self._takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
         self._names = frozenset(accepted)

@@ -1,0 +1,48 @@
+"""Whether the module of `module:object` can be found, without running any of its code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
+from pathlib import Path
+
+from llmpipe.config.loading import Loading
+from llmpipe.config.near import did_you_mean
+from llmpipe.config.nodes import Node
+from llmpipe.errors import Place
+
+
+def check_module(node: Node | None, loading: Loading, *, what: str) -> Place | None:
+    """Where `module:object` stands; C250 if its module is neither in the project nor installed. `what` names it."""
+    if node is None:
+        return None
+    module, _, attribute = str(node.value).partition(":")
+    folders = tuple(dict.fromkeys((loading.folder_of_pipeline, loading.root)))
+    if any(_is_in(folder, module) for folder in folders) or _is_installed(module.split(".")[0], folders):
+        return node.place
+    file = f"{module.replace('.', '/')}.py"
+    near = did_you_mean(module, _modules(folders))
+    hint = near and f"{near[:-2]}:{attribute}'?"
+    note = f"looked for {file} beside the pipeline file and in the project root, and among what is installed"
+    loading.problems.add("C250", f"{what} names a module that is not there: '{module}'", node, hint=hint, note=note)
+    return node.place
+
+
+def _is_in(folder: Path, module: str) -> bool:
+    path = folder.joinpath(*module.split("."))
+    files = [path.with_name(path.name + suffix) for suffix in (".py", *EXTENSION_SUFFIXES)]
+    return any(file.is_file() for file in (*files, path / "__init__.py"))
+
+
+def _is_installed(top: str, folders: Iterable[Path]) -> bool:
+    """Whether Python finds the package elsewhere; what lies inside of it is known only once it is imported."""
+    if top in sys.builtin_module_names:
+        return True
+    own = {str(folder) for folder in folders}
+    found = PathFinder.find_spec(top, [path for path in sys.path if path not in own])
+    return found is not None and found.origin is not None
+
+
+def _modules(folders: Iterable[Path]) -> list[str]:
+    return sorted({file.stem for folder in folders for file in folder.glob("*.py")})
