@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llmpipe.engine import run as run_module
+from llmpipe.engine.choose import Changed
 from llmpipe.engine.files import read_json
 from llmpipe.errors import StorageError
 from tests.engine.answers import Answers
@@ -129,3 +130,24 @@ def test_a_place_that_cannot_hold_the_cache_is_no_fault_of_llmpipe(project: Proj
         with pytest.raises(StorageError):
             project.run(two(server))
     assert read_json(only_run(project) / "run.json")["exit_code"] == 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize("left", [None, '{"run": '])
+@pytest.mark.parametrize("how", ["last", "auto"])
+def test_the_ledger_is_enough_to_go_on(project: Project, left: str | None, how: str) -> None:
+    project.rows("d.jsonl", rows(40))
+    with Answers(delay_s=0.01) as server:
+        project.write("x.yaml", two(server))
+        process = start(project)
+        server.wait_for(40)
+        process.kill()
+        process.communicate()
+        file = only_run(project) / "run.json"
+        file.unlink()
+        if left is not None:
+            file.write_text(left)
+        with pytest.raises(Changed):
+            project.run(two(server).replace("one {{", "uno {{"), resume="last")
+        report = project.run(two(server), resume=how)
+        assert report.exit_code == 0
+        assert server.total <= 80 + 8

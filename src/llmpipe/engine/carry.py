@@ -19,11 +19,16 @@ def begin_with(source: Path, folder: Path, redone: Collection[str]) -> None:
     Attempts stay behind: what was paid there is no cost of this run. Raises StorageError, OSError.
     """
     private_folder(folder)
+    if (source / FAILURES).is_dir():
+        shutil.copytree(source / FAILURES, folder / FAILURES, dirs_exist_ok=True)
+        for step in redone:
+            shutil.rmtree(folder / FAILURES / step, ignore_errors=True)
+    part = folder / ".run.db.part"
     names = json.dumps(sorted(redone))
     in_redone = "(SELECT id FROM steps WHERE name IN (SELECT value FROM json_each(?)))"
     copy_ledger(
         source / "run.db",
-        folder / "run.db",
+        part,
         (
             ("DELETE FROM attempts", ()),
             ("DELETE FROM invocations", ()),
@@ -31,7 +36,4 @@ def begin_with(source: Path, folder: Path, redone: Collection[str]) -> None:
             ("UPDATE results SET carried = 1", ()),
         ),
     )
-    if (source / FAILURES).is_dir():
-        shutil.copytree(source / FAILURES, folder / FAILURES, dirs_exist_ok=True)
-        for step in redone:
-            shutil.rmtree(folder / FAILURES / step, ignore_errors=True)
+    part.replace(folder / "run.db")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from llmpipe.config.fingerprint import Fingerprint, changes, from_json
 from llmpipe.config.pipeline import Pipeline
+from llmpipe.engine import proven
 from llmpipe.engine.options import RunOptions
-from llmpipe.engine.runs import LAST, NoSuchPart, NoSuchRun, RunInfo, find_run, list_runs
+from llmpipe.engine.runs import LAST, LEDGER, NoSuchPart, NoSuchRun, RunInfo, find_run, list_runs
 from llmpipe.errors import LlmpipeError
 
 
@@ -79,6 +80,8 @@ def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fing
 
 
 def _differences(info: RunInfo, fingerprint: Fingerprint) -> tuple[str, ...]:
+    if not info.fingerprint and proven.results_of(info.folder / LEDGER) == fingerprint.whole:
+        return ()
     try:
         return changes(from_json(info.fingerprint), fingerprint)
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.errors import StorageError
 
 _NAME = "results_of"
+_OF = "SELECT value FROM meta WHERE name = ?"
 _MIXED = ""
 
 
@@ -13,7 +18,7 @@ def begin(ledger: Ledger, fingerprint: str, *, has_results: bool) -> bool:
 
     A process that dies on the way leaves the ledger marked as mixed: no result in it is trusted before it is compared.
     """
-    there = ledger.value("SELECT value FROM meta WHERE name = ?", (_NAME,)) if has_results else fingerprint
+    there = ledger.value(_OF, (_NAME,)) if has_results else fingerprint
     _note(ledger, fingerprint if there == fingerprint else _MIXED)
     return bool(there == fingerprint)
 
@@ -21,6 +26,15 @@ def begin(ledger: Ledger, fingerprint: str, *, has_results: bool) -> bool:
 def end(ledger: Ledger, fingerprint: str) -> None:
     """Say that every result was made by, or compared with, the definitions of `fingerprint`."""
     _note(ledger, fingerprint)
+
+
+def results_of(path: Path) -> str:
+    """The fingerprint that all results in the ledger at `path` are of; "" if they are of several, or it is not one."""
+    try:
+        with LedgerReader(path) as ledger:
+            return ledger.value(_OF, (_NAME,)) or _MIXED
+    except StorageError:
+        return _MIXED
 
 
 def _note(ledger: Ledger, value: str) -> None:

@@ -15,7 +15,7 @@ from llmpipe.engine.underway import counted
 from llmpipe.errors import LlmpipeError, LockHeld
 
 LAST = "last"
-RUN_FILE = "run.json"
+RUN_FILE, LEDGER = "run.json", "run.db"
 _UNFINISHED = ("running", "interrupted", "stopped", "crashed")
 
 
@@ -74,6 +74,9 @@ def list_runs(pipeline_output: Path) -> tuple[RunInfo, ...]:
 def run_document(folder: Path) -> dict[str, Any] | None:
     """What `run.json` says; of a run without a verdict, with counts from its ledger. None if there is no run."""
     data = read_json(folder / RUN_FILE)
+    ledger = folder / LEDGER
+    if data is None and ledger.exists():  # the ledger is the truth of what came back, whatever became of the rest
+        data = {"status": "crashed", "started_at": ledger.stat().st_mtime}
     if data is not None and data.get("status") in ("running", "crashed"):
         totals, steps = counted(folder)
         data |= {"totals": totals, "steps": steps}
@@ -84,7 +87,7 @@ def _folders(pipeline_output: Path) -> Iterator[Path]:
     if not pipeline_output.is_dir():
         return
     for folder in pipeline_output.iterdir():
-        if folder.is_dir() and not folder.is_symlink() and (folder / RUN_FILE).exists():
+        if folder.is_dir() and not folder.is_symlink() and ((folder / RUN_FILE).exists() or (folder / LEDGER).exists()):
             yield folder
 
 
