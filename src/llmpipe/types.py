@@ -33,7 +33,8 @@ class LLMRequest:
     both: the prompt is then the last user turn.
     A parameter that is None is not sent at all. `extra` is merged into the request body untouched.
     `sample` tells otherwise equal requests apart (0 for a single one).
-    `schema` is a JSON Schema for the answer. `force_error`, `latency_s` and `faults` speak to `echo` alone.
+    `schema` is a JSON Schema for the answer, or the short form of one: `{"score": "integer 1..5"}`.
+    `force_error`, `latency_s` and `faults` speak to `echo` alone.
     """
 
     model: str

@@ -40,10 +40,12 @@ from llmpipe.errors import (
     LlmpipeError,
     ModelUnknown,
     NetworkFault,
+    SchemaUnusable,
     ServerFault,
     Truncated,
     every_class,
 )
+from llmpipe.structured.short_form import expand
 from tests.client.things import Diary, Lines
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -375,6 +377,27 @@ def test_a_schema_is_asked_for_and_validated(client: LLMClient) -> None:
     assert 1 <= response.output["stars"] <= 5
     assert json.loads(response.text) == response.output
     assert client.call(LLMRequest(model="demo", prompt="rate this", schema=STARS)).output == response.output
+
+
+def test_a_schema_may_stand_in_its_short_form(client: LLMClient) -> None:
+    short = {"score": "integer 1..5", "part": {"name?": "string"}}
+    full = client.call(LLMRequest(model="demo", prompt="rate this", schema=expand(short)))
+    response = client.call(LLMRequest(model="demo", prompt="rate this", schema=short))
+    assert response.output == full.output
+    assert response.output["score"] in range(1, 6)
+    assert response.cached  # it is the same request
+
+
+@pytest.mark.parametrize(("schema", "output"), [({"type": "string"}, str), ({"const": 3}, int), ({"minimum": 2}, None)])
+def test_what_may_be_json_schema_is_not_read_as_the_short_form(client: LLMClient, schema: Any, output: Any) -> None:
+    found = client.call(LLMRequest(model="demo", prompt="rate this", schema=schema)).output
+    assert output is None or isinstance(found, output)
+
+
+def test_a_short_form_that_is_none_is_refused(client: LLMClient, lines: Lines) -> None:
+    with pytest.raises(SchemaUnusable, match="strng"):
+        client.call(LLMRequest(model="demo", prompt="x", schema={"a": "strng"}))
+    assert lines.kept == []
 
 
 def test_a_schema_that_is_none_is_told_before_anything_is_sent(client: LLMClient, lines: Lines) -> None:

@@ -15,7 +15,7 @@ from llmpipe.client.cache import Cache, SimpleMemoryCache
 from llmpipe.client.journal import Journal
 from llmpipe.client.loop_thread import LoopThread
 from llmpipe.client.naming import missing_key, named
-from llmpipe.client.output import OutputSpec, spec_of
+from llmpipe.client.output import OutputSpec, in_full, spec_of
 from llmpipe.client.override import CURRENT, overridden
 from llmpipe.client.own import own_provider
 from llmpipe.client.reask import ask
@@ -128,6 +128,8 @@ class LLMClient:
         """
         if not isinstance(req, LLMRequest):
             raise TypeError(f"call takes an LLMRequest, not {type(req).__name__}: LLMRequest(model=..., prompt=...)")
+        if output is None and req.schema is not None:
+            req = in_full(req)
         policy = bounded(self.policy if policy is None else policy, timeout_s, max_retries)
         model, target = self.resolve(req.model)
         if not policy.offline:

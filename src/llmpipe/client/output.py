@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.client.call import Call
-from llmpipe.errors import CheckFailed, NotJson, SchemaMismatch
+from llmpipe.errors import CheckFailed, NotJson, SchemaMismatch, SchemaUnusable
 from llmpipe.structured.messages import reask_for_check, reask_for_json, reask_for_violations
 from llmpipe.structured.reading import read_json
-from llmpipe.types import LLMResponse
+from llmpipe.types import LLMRequest, LLMResponse
 
 if TYPE_CHECKING:
     from llmpipe.structured.schema import OutputSchema
@@ -73,6 +73,23 @@ async def read_output(response: LLMResponse, call: Call, spec: OutputSpec) -> tu
         raise _mismatch(violations)
     _check(value, spec)
     return value, notes
+
+
+def in_full(request: LLMRequest) -> LLMRequest:
+    """The request with its schema as JSON Schema where it brings the short form, `{"score": "integer 1..5"}`.
+
+    What may be either, as `{"type": "string"}`, is JSON Schema. Raises SchemaUnusable for a short form that is none.
+    """
+    from llmpipe.structured.short_form import expand, is_short_form
+
+    schema = request.schema
+    if not schema or not isinstance(schema, Mapping):
+        return request
+    try:
+        short = is_short_form(schema)
+    except SchemaUnusable:
+        short = False
+    return replace(request, schema=expand(schema)) if short else request
 
 
 def spec_of(schema: Mapping[str, Any]) -> OutputSpec:
