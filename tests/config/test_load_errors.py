@@ -485,5 +485,5 @@ def test_a_module_is_found_without_running_it(python: str, tmp_path: Path) -> No
 
 def test_the_module_of_a_provider_is_looked_for_too(tmp_path: Path) -> None:
     text, (place,) = unmark(HEAD.replace("echo", "«nomod:Mine»") + A_STEP)
-    (problem,) = problems(tmp_path, text)
+    (_, problem) = load(tmp_path, text).warnings
     assert (problem.code, place_of(problem)) == ("C250", place)

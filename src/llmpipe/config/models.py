@@ -116,7 +116,7 @@ def _reachable(model: Model, fields: Fields, loading: Loading) -> bool:
         loading.problems.add("P451", f"there is no provider '{model.provider}'", provider, hint=hint, note=note)
         return False
     if provider is not None and table.is_own(model.provider):
-        check_module(provider, loading, what=f"model '{model.name}'")
+        check_module(provider, loading, what=f"model '{model.name}'", needed=False)
     try:
         table.resolve(model)
     except ValueError as error:

@@ -13,8 +13,11 @@ from llmpipe.config.nodes import Node
 from llmpipe.errors import Place
 
 
-def check_module(node: Node | None, loading: Loading, *, what: str) -> Place | None:
-    """Where `module:object` stands; C250 if its module is neither in the project nor installed. `what` names it."""
+def check_module(node: Node | None, loading: Loading, *, what: str, needed: bool = True) -> Place | None:
+    """Where `module:object` stands; C250 if its module is neither in the project nor installed.
+
+    `what` names it; a warning if it is not `needed`, as where somebody may give the object itself.
+    """
     if node is None:
         return None
     module, _, attribute = str(node.value).partition(":")
@@ -25,7 +28,8 @@ def check_module(node: Node | None, loading: Loading, *, what: str) -> Place | N
     near = did_you_mean(module, _modules(folders))
     hint = near and f"{near[:-2]}:{attribute}'?"
     note = f"looked for {file} beside the pipeline file and in the project root, and among what is installed"
-    loading.problems.add("C250", f"{what} names a module that is not there: '{module}'", node, hint=hint, note=note)
+    tell = loading.problems.add if needed else loading.problems.warn
+    tell("C250", f"{what} names a module that is not there: '{module}'", node, hint=hint, note=note)
     return node.place
 
 
