@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import shutil
 import ssl
 import subprocess
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from llmpipe.client import http as client_http
+from llmpipe.client.client import LLMClient
 from llmpipe.client.http import Transport
 from llmpipe.client.proxies import Proxies, is_loopback
 from llmpipe.client.transport_faults import MEANINGS, fault_of, meaning_of
@@ -32,7 +34,8 @@ from llmpipe.errors import (
     StreamCut,
 )
 from llmpipe.policy import Timeout
-from llmpipe.types import HttpCall, HttpReply
+from llmpipe.types import HttpCall, HttpReply, LLMRequest, Model
+from tests.faults import replies
 from tests.faults.server import FaultServer, wait_until
 
 QUICK = Timeout(connect=1.0, first_token=0.3, idle=0.3)
@@ -262,6 +265,38 @@ def test_a_certificate_that_nobody_signed_is_refused_and_not_tried_again(self_si
 
 def test_an_authority_of_ones_own_is_accepted_from_a_file(self_signed: tuple[Path, Path]) -> None:
     assert _over_tls(self_signed, str(self_signed[0])).status == 200
+
+
+def test_the_authority_is_named_in_the_environment(self_signed: tuple[Path, Path], tmp_path: Path) -> None:
+    certificate = str(self_signed[0])
+    assert Proxies.from_environment({"SSL_CERT_FILE": certificate}.get).ca_file == certificate
+    (tmp_path / "empty.pem").write_text("nothing")
+    for path in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
+        with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+            Proxies.from_environment({"SSL_CERT_FILE": str(path)}.get)
+
+
+def test_a_client_trusts_the_authority_of_its_environment(self_signed: tuple[Path, Path]) -> None:
+    body = json.dumps(replies.answer("openai_chat")).encode()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    async def ask(proxies: Proxies) -> str:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self_signed)
+        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            models = {"m": Model("m", "openai_compatible", "t", base_url=url)}
+            async with LLMClient(models, proxies=proxies) as client:
+                return str(await client.acall(LLMRequest(model="m", prompt="hi"), max_retries=0))
+
+    assert asyncio.run(ask(Proxies(ca_file=str(self_signed[0])))) == "hello"
+    with pytest.raises(NetworkFault, match="certificate"):
+        asyncio.run(ask(Proxies()))
 
 
 def test_plain_http_to_another_host_is_refused_before_anything_is_sent() -> None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import re
 import sys
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
-import llmpipe
 from llmpipe import LLMClient, LLMRequest, Model
 from llmpipe.errors import ConfigError, KeyMissing, ModelUnknown
 from llmpipe.policy import Retry
-from tests.conftest import REPOSITORY
 from tests.engine.conftest import Project
 
 KEY = "own-canary-8812/77+x"
@@ -185,23 +180,3 @@ def test_the_schema_is_part_of_what_is_asked() -> None:
             schema = {"type": "object", "properties": {"a": {"type": kind}}}
             assert client.call(LLMRequest(model="m", prompt="x", schema=schema)).output == {"a": 1}
     assert len(asked) == 2
-
-
-def test_the_example_of_the_page_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (REPOSITORY / "docs/own-provider.md").read_text(encoding="utf-8")
-    source = re.search(r"```python\n(.*?)```", page, re.S)
-    assert source is not None
-    sent = []
-
-    def urlopen(call: urllib.request.Request, timeout: float) -> io.BytesIO:
-        sent.append((call.full_url, timeout))
-        return io.BytesIO(b"hello")
-
-    space: dict[str, object] = {}
-    exec(compile(source.group(1), "own-provider.md", "exec"), space)
-    monkeypatch.setattr("urllib.request.urlopen", urlopen)
-    providers = {"house_model:answer": space["answer"]}
-    models = {"house": Model("house", "house_model:answer", "tiny-2", api_key_env="HOUSE_API_KEY")}
-    with llmpipe.LLMClient(models, providers=providers, secrets=lambda name: KEY) as client:  # type: ignore[arg-type]
-        assert str(client.call(LLMRequest(model="house", prompt="x"))) == "hello"
-    assert sent == [("https://llm.example.org/tiny-2", 120.0)]

@@ -138,8 +138,7 @@ def test_auto_finds_what_a_server_takes_at_once(project: Project, most: int) -> 
         assert sums(report) == (120 * most, 0, 0)
         return report.duration_s, rejected() / len(server.requests)
 
-    best, none = min(seconds(most) for _ in range(2))
-    auto, share = min(seconds("auto") for _ in range(2))
-    assert none == 0
-    assert share < 0.02
-    assert auto < 1.1 * best
+    fixed, found = [seconds(most) for _ in range(3)], [seconds("auto") for _ in range(3)]
+    assert {share for _, share in fixed} == {0}
+    assert min(share for _, share in found) < 0.02
+    assert min(auto for auto, _ in found) < 1.1 * min(best for best, _ in fixed)

@@ -129,7 +129,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Return dicts with text keys, lists, text, numbers, None.",
     ),
     "D332": ("a Python step took too long", "Raise `timeout.attempt` of the step."),
-    "P409": ("a proxy that cannot be used", "Mend the proxy variable that is named; http:// and https:// are known."),
+    "P409": (
+        "a proxy or a file of certificates that cannot be used",
+        "Mend the variable that is named; proxies are http:// or https://, certificates a PEM file.",
+    ),
     "P451": ("there is no such provider", "`llmpipe providers` lists them; another one may be `openai_compatible`."),
     "P452": (
         "an address that cannot be used",

@@ -38,18 +38,22 @@ def checked_host(url: str, allow_http: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """Proxy addresses by scheme, and the hosts that need none. Loopback never goes through a proxy (facts D9)."""
+    """Proxy addresses by scheme, and the hosts that need none. Loopback never goes through a proxy (facts D9).
+
+    `ca_file` is a PEM bundle of the authorities to trust in place of those that come with the package.
+    """
 
     https: str | None = None
     http: str | None = None
     exempt: tuple[str, ...] = ()
+    ca_file: str | None = None
 
     @classmethod
     def from_environment(cls, get: Callable[[str], str | None]) -> Proxies:
-        """Read HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or their lower-case forms) through `get`.
+        """Read HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY (or their lower-case forms), SSL_CERT_FILE through `get`.
 
         `get` must look into the real environment only: a `.env` of a checked-out project may not redirect traffic.
-        Raises ConfigError for a proxy that is not `http://` or `https://`.
+        Raises ConfigError for a proxy that is not `http://` or `https://`, and for a file that holds no certificates.
         """
         values = {kind: get(name) or get(name.lower()) or "" for kind, name in _VARIABLES.items()}
         for kind in ("https", "http", "all"):
@@ -57,6 +61,7 @@ class Proxies:
         return cls(
             https=values["https"] or values["all"] or None,
             http=values["http"] or values["all"] or None,
+            ca_file=_checked_bundle(get("SSL_CERT_FILE") or None),
             exempt=tuple(part.strip().lower() for part in values["no"].split(",") if part.strip()),
         )
 
@@ -80,6 +85,20 @@ def _check(variable: str, value: str) -> None:
             note="SOCKS proxies are not supported; unset the variable or name an HTTP proxy",
         )
         raise ConfigError([problem])
+
+
+def _checked_bundle(path: str | None) -> str | None:
+    if path is None:
+        return None
+    import ssl
+
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as err:
+        message = f"the certificates in SSL_CERT_FILE cannot be read: {err.strerror or err}"
+        note = "name a PEM file, or unset the variable"
+        raise ConfigError([Problem("P409", message, Place("environment"), note=note)]) from err
+    return path
 
 
 def _covers(entry: str, host: str, port: int) -> bool:

@@ -70,7 +70,7 @@ def open_room(parts: Parts, override: Handler | None) -> Room:
         budget=parts.budget,
         allowance=parts.allowance,
         secrets=parts.secrets,
-        transport=Transport(proxies=parts.proxies),
+        transport=Transport(proxies=parts.proxies, ca_file=parts.proxies.ca_file),
         redactor=parts.redactor,
         logger=parts.logger,
         models=parts.models,
