@@ -26,12 +26,11 @@ def told(step: str, folder: Path) -> str:
 
 def test_what_each_model_gets_of_a_schema(tmp_path: Path) -> None:
     said = told("model: [oa, cl, ol, ds, de], schema: {a: integer 1..5, note?: string ..20}", tmp_path)
+    native = "sent natively; every answer is validated here in full\nthe copy that is sent:"
     for part in (
-        "schema for oa: sent natively; every answer is validated here in full\n"
-        "the copy that is sent: without 1 keyword\n$.note: maxLength\n",
+        f"schema for oa: {native} without 1 keyword\n$.note: maxLength\n",
         "the copy that is sent: without 3 keywords\n$.a: minimum\n$.a: maximum\n$.note: maxLength\n",
-        "schema for ol: sent natively; every answer is validated here in full\n"
-        "the copy that is sent: whole, and whole in the prompt\n",
+        f"schema for ol: {native} whole, and whole in the prompt\n",
         "schema for ds: in the prompt, with JSON of any shape asked for;",
         "schema for de: not sent;",
     ):
