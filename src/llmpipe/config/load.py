@@ -111,7 +111,8 @@ def _resolve(
     around = _surroundings(fields, drafts, scopes, loading, datasets=datasets, models=models, defaults=defaults)
     steps = {id: build_step(draft, around) for id, draft in drafts.items()}
     order = sort_steps(steps, scopes, loading.problems)
-    outputs = read_outputs(fields, scopes, around.references, loading)
+    rows = {path.resolve() for dataset in datasets.values() for path in dataset.paths}
+    outputs = read_outputs(fields, scopes, around.references, loading, rows=rows)
     budget = read_budget(fields.sub("budget", "budget"))
     check_budget(budget, fields, steps, models, loading.problems)
     _warn_unused(fields, scopes, loading)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from llmpipe.config.fields import Fields, items
@@ -28,8 +28,10 @@ _FORMATS = {
 _OURS = (".gitignore", ".cache")
 
 
-def read_outputs(pipeline: Fields, scopes: Scopes, references: References, loading: Loading) -> tuple[Published, ...]:
-    """Every output that can be written; the others have left a problem."""
+def read_outputs(
+    pipeline: Fields, scopes: Scopes, references: References, loading: Loading, *, rows: Set[Path]
+) -> tuple[Published, ...]:
+    """Every output that can be written; the others have left a problem. `rows` are the files of the datasets."""
     found: dict[Path, Published] = {}
     for node in items(pipeline.get("outputs")):
         published = _read(node, scopes, references, loading)
@@ -38,6 +40,9 @@ def read_outputs(pipeline: Fields, scopes: Scopes, references: References, loadi
         if published.path in found:
             path = Fields(node, "output", loading.problems).get("path")
             loading.problems.add("O521", f"two outputs write '{display(published.path)}'", path or node)
+        if published.path.resolve() in rows:
+            path = Fields(node, "output", loading.problems).get("path")
+            loading.problems.add("O523", f"'{display(published.path)}' has the rows of a dataset", path or node)
         found[published.path] = published
     return tuple(found.values())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -59,10 +60,10 @@ class Publisher:
         self._wholes: dict[str, StepEntries] = {}
 
     def publish(self) -> tuple[Path, ...]:
-        """Write all outputs, each whole or not at all. Raises OSError, and ItemError if a column cannot be made."""
-        for published in self._pipeline.outputs:
-            with replacing(published.path, newline="") as file:
-                self._write(published, file)
+        """Write all outputs, or none of them. Raises OSError, and ItemError if a column cannot be made."""
+        with ExitStack() as written:  # at its end each takes its place
+            for published in self._pipeline.outputs:
+                self._write(published, written.enter_context(replacing(published.path, newline="")))
         return tuple(published.path for published in self._pipeline.outputs)
 
     def _write(self, published: Published, file: IO[str]) -> None:
