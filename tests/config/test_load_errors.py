@@ -45,6 +45,49 @@ CASES: dict[str, tuple[str, str, str]] = {
     ),
     "slip in a key": (HEAD + "steps:\n  - {id: a, «promt_file»: x}\n", "C203", "did you mean 'prompt_file'?"),
     "missing key": (HEAD + "steps:\n  - {«prompt»: x}\n", "C201", ""),
+    "version as text": ("version: «'1'»\n" + HEAD.partition("\n")[2] + A_STEP, "C204", "write 1, without quotes"),
+    "number as text": (
+        HEAD + "max_failures: 3\ndefaults: {retry: {max_retries: «'3'»}}\n" + A_STEP,
+        "C202",
+        "write 3, without quotes",
+    ),
+    "yes for true": (HEAD + "steps:\n  - {id: a, prompt: x, allow_skipped: «yes»}\n", "C202", "write true"),
+    "steps by name": (
+        HEAD + "steps:\n  «one»: {prompt: x}\n",
+        "C202",
+        "write each step with a dash: '- id: one'",
+    ),
+    "models with dashes": (
+        "version: 1\nmodels:\n  «-» {provider: echo}\n" + "steps:\n  - {id: a, render: hi}\n",
+        "C202",
+        "write each under its name, without a dash: 'name: ...'",
+    ),
+    "foreach without its kind": (
+        HEAD + "steps:\n  - {id: a, foreach: «rows», prompt: '{{ item.body }}'}\n",
+        "C204",
+        "did you mean 'datasets.rows'?",
+    ),
+    "foreach with a slip": (
+        HEAD + "steps:\n  - {id: a, foreach: «dataset.rosw», prompt: '{{ item.body }}'}\n",
+        "C204",
+        "did you mean 'datasets.rows'?",
+    ),
+    "foreach over a bare var": (
+        HEAD + "steps:\n  - {id: a, foreach: «days», prompt: '{{ item }}'}\n",
+        "C204",
+        "did you mean 'vars.days'?",
+    ),
+    "foreach over a bare step": (
+        HEAD + TWO + "    foreach: «one»\n    prompt: '{{ item.body }}'\n",
+        "C204",
+        "did you mean 'steps.one'?",
+    ),
+    "foreach of nothing alike": (HEAD + "steps:\n  - {id: a, foreach: «zzz», prompt: hi}\n", "C204", ""),
+    "model of a misspelt provider": (
+        HEAD + "steps:\n  - {id: a, model: «openia/gpt-5», prompt: hi}\n",
+        "C215",
+        "did you mean 'openai/gpt-5'?",
+    ),
     "no steps": (HEAD + "steps: «[]»\n", "C204", ""),
     "two things at once": (HEAD + "steps:\n  - {id: a, prompt: x, «render»: y}\n", "C205", ""),
     "nothing to do": (HEAD + "steps:\n  - {«id»: a}\n", "C205", ""),
@@ -162,7 +205,6 @@ CASES: dict[str, tuple[str, str, str]] = {
         "C213",
         "did you mean 'datasets.rows'?",
     ),
-    "dataset without its prefix": (HEAD + "steps:\n  - {id: a, foreach: «rows», prompt: x}\n", "C204", ""),
     "unknown list": (HEAD + TWO + "    foreach: «steps.one.clams»\n    prompt: x\n", "C217", "did you mean 'claims'?"),
     "not a list": (HEAD + TWO + "    foreach: «steps.one.label»\n    prompt: x\n", "C219", ""),
     "var that is no list": (HEAD + "steps:\n  - {id: a, foreach: «vars.team», prompt: x}\n", "C219", ""),
@@ -310,6 +352,15 @@ def test_a_mistake_is_told_once_at_its_place(case: str, tmp_path: Path) -> None:
     assert place_of(found[0])[:2] == places[0][:2]
     if places[0][1] + places[0][2] <= len(text.split("\n")[places[0][0] - 1]) and "\n" not in found[0].message:
         assert place_of(found[0]) == places[0] or code in ("C240", "C202")
+
+
+@pytest.mark.parametrize("said", ["openai/gpt-5.1-mini", "openia/gpt-5.1-mini"])
+def test_how_to_declare_a_model_is_told_where_it_is_named_by_its_provider(said: str, tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, HEAD + f"steps:\n  - {{id: a, model: {said}, prompt: hi}}\n")
+    assert "`models: {gpt-5.1-mini: {provider: openai, model: gpt-5.1-mini}}`" in problem.note
+    assert "`model: gpt-5.1-mini`" in problem.note
+    text = HEAD + "  gpt-5.1-mini: {provider: openai, model: gpt-5.1-mini}\n"
+    load(tmp_path, text + "steps:\n  - {id: a, model: gpt-5.1-mini, prompt: hi}\n")
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

@@ -89,6 +89,10 @@ def test_plain_scalars_mean_what_they_look_like(text: str, value: object) -> Non
         ("«\t»a: 1\n", "Y103", "use spaces"),
         ('a: «"»never\nb: 1\n', "Y103", ""),
         ("a: {b: vars.days«[»0]}\n", "Y103", ""),
+        ("steps:\n  - id: one\n    prompt: hi\n   «model: m»\n", "Y103", "indent it by 2 or 4 spaces, not 3"),
+        ("models:\n  m: {a: b}\n «n: {a: b}»\n", "Y103", "indent it by 0 or 2 spaces, not 1"),
+        ("steps:\n- id: one\n  prompt: hi\n «- id: two»\n   prompt: x\n", "Y103", "indent it by 0 or 2 spaces, not 1"),
+        ("steps:\n  - id: one\n\n    # more\n      «prompt: hi»\n", "Y103", "indent it by 4 spaces, not 6"),
     ],
 )
 def test_a_trap_is_named_at_its_place(text: str, code: str, hint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from llmpipe.config.fallbacks import Fallbacks, name_node, read_fallbacks
 from llmpipe.config.fields import Fields, items, names, plain
 from llmpipe.config.loading import Loading
 from llmpipe.config.modules import check_module
-from llmpipe.config.near import did_you_mean, listed
+from llmpipe.config.near import did_you_mean, listed, nearest
 from llmpipe.config.nodes import Node
 from llmpipe.config.policies import read_limits
 from llmpipe.config.quantities import fraction, seconds, whole
@@ -180,12 +181,25 @@ def check_model_names(node: Node, known: Mapping[str, Any], loading: Loading) ->
         if name not in known:
             hint, note = did_you_mean(name, known), f"models: {listed(known)}"
             if "/" in name and not hint:
-                provider, _, id = name.partition("/")
-                note = f"declare it: models: {{name: {{provider: {provider}, model: {id}}}}}"
+                hint, note = _undeclared(name)
             loading.problems.add("C215", f"there is no model '{name}'", entry, hint=hint, note=note)
         if name in seen:
             loading.problems.add("C206", f"model '{name}' stands twice", entry)
         seen.add(name)
+
+
+def _undeclared(name: str) -> tuple[str, str]:
+    """Hint and note for a model that is named as "provider/model-id": a pipeline declares it under a name first."""
+    from llmpipe.providers.table import PROVIDERS
+
+    said, _, id = name.partition("/")
+    provider = nearest(said, PROVIDERS) or said
+    own = re.sub(r"[^A-Za-z0-9._-]+", "-", id).strip("-._") or "name"
+    hint = f"did you mean '{provider}/{id}'?" if provider != said else ""
+    return (
+        hint,
+        f"declare it, `models: {{{own}: {{provider: {provider}, model: {id}}}}}`, and write `model: {own}` here",
+    )
 
 
 def _check_gates(nodes: Mapping[str, Node], found: Mapping[str, Model], loading: Loading) -> None:

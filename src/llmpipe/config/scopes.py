@@ -91,7 +91,7 @@ class Scopes:
     def _base(self, draft: Draft) -> str | None:
         node = draft.fields.get("foreach")
         if node is None:
-            return ROOT_SCOPE
+            return None if draft.node.kind == "map" and "foreach" in draft.node.value else ROOT_SCOPE
         if node.kind == "map":
             return self._split(draft, node) if "split" in node.value else self._group(draft, node)
         kind, name, *path = str(node.value).split(".")

@@ -14,8 +14,7 @@ from llmpipe.config.keys import Definition, definition, deref, homes
 from llmpipe.config.near import did_you_mean, listed, nearest
 from llmpipe.config.nodes import KIND_NAMES, Node
 from llmpipe.config.problems import Problems
-
-Path = tuple[str | int, ...]
+from llmpipe.config.shape_advice import Path, advice, other_form, source_meant
 
 _KINDS: Mapping[str, frozenset[str]] = {
     "object": frozenset({"map"}),
@@ -190,19 +189,10 @@ class _Checker:
             return
         if options and node.kind == "str":
             hint = did_you_mean(node.value, map(str, options))
-        self.problems.add(
-            code, f"{what} wants {wants}, not {shown(node)}", node, hint=hint or self._advice(node, wants)
-        )
-
-    @staticmethod
-    def _advice(node: Node, wants: str) -> str:
-        if node.kind in ("int", "float") and "duration" in wants:
-            return f"say the unit: {node.raw}s"
-        if node.kind in ("int", "float", "bool") and wants.startswith("text"):
-            return f'quote this: "{node.raw}"'
-        if node.kind == "float" and "percentage" in wants and 0 < node.value <= 1:
-            return f"write {node.value * 100:g}%"
-        return ""
+        elif path[-1:] == ("foreach",) and node.kind == "str":
+            hint = source_meant(node.value, self.root)
+        hint = hint or advice(node, wants) or other_form(node, path)
+        self.problems.add(code, f"{what} wants {wants}, not {shown(node)}", node, hint=hint)
 
     def _what(self, path: Path) -> str:
         if not path:

@@ -22,6 +22,8 @@ _TRAPS = (
     (_COLON, "Y109", "': ' inside of unquoted text starts a new key"),
     (_BANG, "Y109", "'!', '*' and '&' have a meaning of their own at the start of a value"),
 )
+_DASH = re.compile(r" *- +(?=[^ ])")
+_SHIFTED = ("expected key", "'-' indicator", "mapping values are not allowed", "expected <block end>")
 _NOTE = "wrap the whole value in single or double quotes, or write it as a block after '|'"
 
 _ADVICE = {
@@ -37,6 +39,10 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
             trap = _trap(source, spot)
             if trap is not None:
                 return trap
+    if any(words in said for words in _SHIFTED):
+        shifted = _shifted(source, index)
+        if shifted is not None:
+            return shifted
     place = source.place(index)
     if "\t" in said or ("cannot start any token" in said and source.text[index : index + 1] == "\t"):
         return Problem("Y103", "a tab cannot indent YAML", place, hint="use spaces")
@@ -46,6 +52,42 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
             return Problem("Y103", "a quote that is never closed", where)
         return _plain(said, place)
     return _plain(said, place)
+
+
+def _shifted(source: SourceText, index: int) -> Problem | None:
+    """The problem of a line that begins in a column in which nothing above it does."""
+    line, start = _line_at(source, index)
+    own, above = _indent(line), _open_indents(source.text[:start])
+    if own in above or not above:
+        return None
+    near = [max((n for n in above if n < own), default=None), min((n for n in above if n > own), default=None)]
+    wanted = " or ".join(str(n) for n in near if n is not None)
+    place = source.place(start + own, start + len(line.rstrip()))
+    return Problem(
+        "Y103",
+        "not YAML: the line is indented like none of those above it",
+        place,
+        hint=f"indent it by {wanted} spaces, not {own}",
+        note=_ADVICE["block"],
+    )
+
+
+def _open_indents(text: str) -> set[int]:
+    """The columns, from 0, in which the line below `text` may begin: those of the entries that are still open."""
+    found: set[int] = set()
+    limit = len(text)
+    for line in reversed(text.split("\n")):
+        entry = line.strip()
+        if not entry or entry.startswith("#") or _indent(line) >= limit:
+            continue
+        limit = _indent(line)
+        dash = _DASH.match(line)
+        found |= {limit, dash.end()} if dash is not None else {limit}
+    return found
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
 
 
 def _plain(said: str, place: Place) -> Problem:
