@@ -121,15 +121,17 @@ class SchemaUnusable(LlmpipeError):
 
 
 class DataError(LlmpipeError):
-    """A dataset that cannot be read, with the file and line (1-based; None for the whole file)."""
+    """A dataset that cannot be read, with the file, line and column (1-based; None for the whole file, or line)."""
 
     code = "D300"
     title = "a dataset cannot be read"
     advice = "Mend the file at the place that is named."
     exit_code = 2
 
-    def __init__(self, message: str, *, file: str, line: int | None = None, code: str = "D300") -> None:
-        self.file, self.line, self.message = file, line, message
+    def __init__(
+        self, message: str, *, file: str, line: int | None = None, column: int | None = None, code: str = "D300"
+    ) -> None:
+        self.file, self.line, self.column, self.message = file, line, column, message
         self.row_code = code
         super().__init__(f"{file}{f':{line}' if line else ''}: {code} {message}")
 

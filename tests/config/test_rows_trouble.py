@@ -46,7 +46,33 @@ CASES: list[tuple[str, Any, bytes, str, int | None, str]] = [
     ("an object", "json", b'{"id": 1}', "D302", 1, "format: jsonl"),
     ("an array cut off", "json", b'[\n{"id": 1},\n{"id": 2', "D302", 3, "breaks off"),
     ("an array without end", "json", b'[{"id": 1}', "D302", 1, "breaks off"),
-    ("a comma too many", "json", b'[{"id": 1},\n]', "D304", 2, "object"),
+    ("a comma too many", "json", b'[{"id": 1},\n]', "D302", 2, "a ',' before the closing ']'; remove it"),
+    (
+        "a comma too many in an element",
+        "json",
+        b'[{"id": 1 ,\n}]',
+        "D302",
+        2,
+        "a ',' before the closing '}'; remove it",
+    ),
+    (
+        "a comma too many in a row",
+        "jsonl",
+        b'{"id": 1}\n{"id": 2,}\n',
+        "D302",
+        2,
+        "a ',' before the closing '}'; remove",
+    ),
+    (
+        "a comma too many in a list",
+        "jsonl",
+        b'{"id": [1, 2, ]}\n',
+        "D302",
+        1,
+        "a ',' before the closing ']'; remove it",
+    ),
+    ("a value missing", "jsonl", b'{"id": ]}\n', "D302", 1, "expecting value"),
+    ("a comma alone", "json", b"[,]", "D304", 1, "object"),
     ("no comma", "json", b'[{"id": 1}\n{"id": 2}]', "D302", 2, "','"),
     ("text behind", "json", b'[{"id": 1}]\n]', "D302", 2, "more text"),
     ("an element wrong inside", "json", b'[{"id": 1},\n {"id": 2,\n  "t" 3}]' + b" " * 200_000, "D302", 3, "column 7"),
@@ -55,7 +81,8 @@ CASES: list[tuple[str, Any, bytes, str, int | None, str]] = [
     ("array half a pair", "json", b'[\n{"id": "\\udc00"}]', "D308", 2, "surrogate"),
     ("array not utf-8", "json", b'[{"id": 1},\n{"id": "\xff"}]', "D303", 2, "UTF-8"),
     ("array too deep", "json", b'[{"id": ' + b"[" * 200_000, "D309", 1, "deep"),
-    ("nothing", "json", b"", "D302", 1, "array"),
+    ("nothing", "json", b"", "D302", 1, "the file is empty"),
+    ("nothing but blanks", "json", b" \n\n", "D302", 3, "the file is empty"),
     ("yaml text", "yaml", b"- {id: 1}\n- just text\n", "D304", 2, "a text"),
     ("yaml broken", "yaml", b"- {id: 1}\n- {id: [\n", "D302", None, ""),
     ("yaml name twice", "yaml", b"- {id: 1}\n- {id: 2, id: 3}\n", "D302", 2, "id"),
@@ -164,3 +191,12 @@ def test_standard_input_has_a_name_in_messages() -> None:
     source = Dataset("d", (), "jsonl", "id", Place("p.yaml"), stdin=True)
     with pytest.raises(DataError, match=r"<stdin>:1: D302"):
         list(read_rows(source, stdin=io.BytesIO(b"{")))
+
+
+def test_the_column_of_what_is_not_json_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    for format, text, line in (("jsonl", '{"id": 1}\n{"id" 2}\n', 2), ("json", '[{"id": 1},\n\n{"id" 2}]', 3)):
+        path.write_text(text)
+        with pytest.raises(DataError) as caught:
+            read(path, format)
+        assert (caught.value.line, caught.value.column) == (line, 7)

@@ -77,9 +77,19 @@ def _trouble(error: Exception, text: str, *, file: str, line: int, start: int = 
         at = line + text.count("\n", start, error.pos)
         column = error.pos - max(text.rfind("\n", start, error.pos), start - 1)
         torn = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-        message = f"not JSON at column {column}: {error.msg[:1].lower()}{error.msg[1:]}"
-        return DataError(message + ("; the row breaks off here" if torn else ""), file=file, line=at, code="D302")
+        said = _comma_too_many(text, error.pos) or f"{error.msg[:1].lower()}{error.msg[1:]}"
+        message = f"not JSON at column {column}: {said}{'; the row breaks off here' if torn else ''}"
+        return DataError(message, file=file, line=at, column=column, code="D302")
     return DataError(str(error), file=file, line=line, code="D308")
+
+
+def _comma_too_many(text: str, at: int) -> str:
+    """What to say of a comma behind the last member of an object or list; "" if that is not what is wrong."""
+    closing = _BLANKS.match(text, at + (text[at : at + 1] == ",")).end()  # type: ignore[union-attr]  # may be empty
+    mark = text[closing : closing + 1]
+    if not mark or mark not in "]}" or not text[:closing].rstrip(" \t\r\n").endswith(","):
+        return ""
+    return f"a ',' before the closing '{mark}'; remove it"
 
 
 def stream_array(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, Any]]:
@@ -89,6 +99,8 @@ def stream_array(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, Any]]:
     """
     window = _Window(stream, file)
     first = window.next_char()
+    if not first:
+        raise window.error("the file is empty; a dataset without rows is written as []")
     if first != "[":
         hint = "; for one object per line write `format: jsonl`" if first == "{" else ""
         raise window.error(f"a JSON array was expected, which begins with '['{hint}")
@@ -136,6 +148,8 @@ class _Window:
     def element(self) -> tuple[int, dict[str, Any]]:
         """The object that begins at the next character, with its line."""
         first = self.next_char()
+        if first == "]":
+            raise self.error("a ',' before the closing ']'; remove it")
         if first != "{":
             raise self.error("every element must be an object {…}" if first else _TORN, "D304" if first else "D302")
         while True:
