@@ -12,6 +12,8 @@ import pytest
 from llmpipe.engine import run as run_module
 from llmpipe.engine.choose import Changed
 from llmpipe.engine.files import read_json
+from llmpipe.engine.runs import list_runs, remove_run
+from llmpipe.engine.story import item_story
 from llmpipe.errors import StorageError
 from tests.engine.answers import Answers
 from tests.engine.conftest import Project
@@ -151,3 +153,20 @@ def test_the_ledger_is_enough_to_go_on(project: Project, left: str | None, how: 
         report = project.run(two(server), resume=how)
         assert report.exit_code == 0
         assert server.total <= 80 + 8
+
+
+def test_the_story_of_a_carried_item_tells_where_it_was_made(project: Project) -> None:
+    project.rows("d.jsonl", rows(2))
+    with Answers() as server:
+        first = project.run(two(server))
+        project.run(resume="auto")
+        third = project.run(resume="auto")
+    info = list_runs(project.root / "output" / "x")[0]
+    assert info.run_id == third.run_id
+    told = item_story(info, "one", "r1")
+    assert (told.carried, told.made_in) == (True, first.run_id)
+    assert [turn["content"] for turn in told.messages] == ["one r1 t1"]
+    assert told.replies == ("re: one r1 t1",)
+    assert told.usage.input_tokens == 10
+    remove_run(next(i for i in list_runs(project.root / "output" / "x") if i.run_id == first.run_id))
+    assert item_story(info, "one", "r1").output == "re: one r1 t1"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from llmpipe.engine.files import read_json
 from llmpipe.engine.ledger_read import LedgerReader
-from llmpipe.engine.runs import NoSuchPart, RunInfo
+from llmpipe.engine.runs import RUN_FILE, NoSuchPart, RunInfo
+from llmpipe.errors import StorageError
 from llmpipe.types import Usage
 
 
@@ -72,6 +74,9 @@ class ItemStory:
     reasks: int
     failure_file: Path | None
     messages: tuple[dict[str, str], ...]  # what was asked; empty if the cache that kept it is gone
+    made_in: str | None = (
+        None  # the run of a carried result, whose attempts and cost are told
+    )
 
 
 _ROWS = (
@@ -121,7 +126,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
     total = Usage()
     for attempt in attempts:
         total = total + attempt.usage
-    return ItemStory(
+    told = ItemStory(
         key=key,
         step=step,
         item=json.loads(data),
@@ -141,6 +146,30 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
         reasks=reasks or 0,
         failure_file=path if path is not None and path.exists() else None,
         messages=_messages(path) or kept or _cached(info, request_key),
+    )
+    return _with_origin(info, told) if told.carried and not attempts else told
+
+
+def _with_origin(info: RunInfo, told: ItemStory) -> ItemStory:
+    """The story with what was asked and answered in the run that made the result, if that run is still there."""
+    base = (read_json(info.folder / RUN_FILE) or {}).get("base")
+    if not isinstance(base, str):
+        return told
+    there = replace(info, folder=info.folder.parent / base, run_id=base)
+    try:
+        made = item_story(there, told.step, told.key)
+    except (NoSuchPart, StorageError):
+        return replace(told, made_in=base)
+    if (made.status, made.output, made.error) != (told.status, told.output, told.error):
+        return replace(told, made_in=base)  # it was made anew there since
+    return replace(
+        told,
+        made_in=made.made_in or base,
+        attempts=made.attempts,
+        replies=made.replies,
+        usage=made.usage,
+        cost_usd=made.cost_usd,
+        messages=told.messages or made.messages,
     )
 
 

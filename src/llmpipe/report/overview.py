@@ -47,7 +47,8 @@ def story(told: ItemStory) -> Iterator[str]:
 
 
 def _how(told: ItemStory) -> str:
-    parts = [word for word, is_so in (("from the cache", told.cached), ("carried over", told.carried)) if is_so]
+    carried = f"carried over from run {told.made_in}" if told.made_in else "carried over"
+    parts = [word for word, is_so in (("from the cache", told.cached), (carried, told.carried)) if is_so]
     parts += [f"answered by {said(told.answered_by)}"] if told.answered_by else []
     parts += [plural(told.reasks, "re-ask")] if told.reasks else []
     parts += [said(note, 60) for note in told.notes]
