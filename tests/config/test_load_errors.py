@@ -418,6 +418,34 @@ def test_a_json_row_that_may_have_more_columns_only_warns(tmp_path: Path) -> Non
     assert load(tmp_path, guarded, {"data/rows.jsonl": '{"id": 1, "body": "x"}\n'}).warnings == ()
 
 
+USES = HEAD.replace("rows.csv", "rows.jsonl") + "steps:\n  - {id: a, foreach: datasets.rows, prompt: '%s'}\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ('{"id": 1}\n{"id": 2}\n', "in the 2 rows of dataset 'rows'"),
+        ('{"id": 1}\n', "in the row of dataset 'rows'"),
+        ("".join(f'{{"id": {n}}}\n' for n in range(60)), "in the first 50 rows of dataset 'rows'"),
+        ('{"id": 1}\n{torn\n', "in the first row of dataset 'rows'"),
+        (f'{{"id": "{"x" * 70_000}"}}\n' + '{"nope": 1}\n' * 50, "in the first row of dataset 'rows'"),
+        ('{"id": 1}\n' * 1 + "".join(f'{{"id": {n}, "nope": 2}}\n' for n in range(49)), ""),
+    ],
+)
+def test_a_column_that_no_row_at_hand_has_warns(rows: str, said: str, tmp_path: Path) -> None:
+    files = {"data/rows.jsonl": rows}
+    warnings = load(tmp_path, USES % "{{ item.nope }}", files).warnings
+    assert [(w.code, w.place.line, said in w.message) for w in warnings] == ([("C217", 8, True)] if said else [])
+    for guarded in ("{{ item.nope | default(1) }}", "{% if item.nope is defined %}{{ item.nope }}{% endif %}"):
+        assert load(tmp_path, USES % guarded, files).warnings == ()
+    chosen = (USES % "{{ item.nope }}").replace("prompt:", "if: item.nope is defined, prompt:")
+    assert load(tmp_path, chosen, files).warnings == ()
+
+
+def test_nothing_is_known_of_rows_that_are_not_there(tmp_path: Path) -> None:
+    assert load(tmp_path, USES % "{{ item.nope }}", {"data/rows.jsonl": ""}).warnings == ()
+
+
 def test_an_unused_dataset_warns(tmp_path: Path) -> None:
     assert [w.code for w in load(tmp_path, HEAD + A_STEP).warnings] == ["C230"]
 

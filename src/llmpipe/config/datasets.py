@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmpipe.config.fields import Fields, items
 from llmpipe.config.loading import Loading
@@ -29,6 +31,8 @@ _FORMATS = {
     ".rst": "files",
     ".html": "files",
 }
+_PEEK_ROWS = 50
+_PEEK_BYTES = 64 * 1024
 _FIXED = {"files": ("path", "name", "text"), "lines": ("text", "number")}
 
 
@@ -99,27 +103,54 @@ def _format(paths: tuple[Path, ...], node: Node, loading: Loading) -> str | None
 
 
 def row_shape(dataset: Dataset, node: Node, loading: Loading) -> Shape:
-    """The columns of a dataset, as far as its first row tells; a problem if that cannot be read or lacks the key."""
+    """The columns of a dataset, as far as its first rows tell; a problem if the first cannot be read or lacks the key."""
     fixed = _FIXED.get(dataset.format)
     if fixed is not None:
         return record(fixed, sure=True, what="columns")
     if dataset.stdin:
         return ANY
-    from llmpipe.config.rows import read_rows
     from llmpipe.errors import DataError
 
     try:
-        with closing(read_rows(replace(dataset, key=None))) as rows:  # type: ignore[type-var]
-            columns = tuple(next((row.data for row in rows), ()))
+        rows, is_all = _peeked(dataset)
     except DataError as error:
         at = f"in {error.file}{f', line {error.line}' if error.line else ''}"
         message = f"dataset '{dataset.name}': {error.message}"
         loading.problems.add(error.row_code, message, node.value.get("path", node), note=at)
         return ANY
+    columns = tuple(dict.fromkeys(name for row in rows for name in row))
     if not columns:
         return ANY
-    if dataset.key is not None and dataset.key not in columns:
+    if dataset.key is not None and dataset.key not in rows[0]:
         message = f"the first row of dataset '{dataset.name}' has no '{dataset.key}', its key"
         hint, note = did_you_mean(dataset.key, columns), f"columns: {listed(columns)}"
         loading.problems.add("D306", message, node.value.get("key", node), hint=hint, note=note)
-    return record(columns, sure=dataset.format in ("csv", "tsv"), what="columns")
+    count = "row" if len(rows) == 1 else f"{len(rows)} rows"
+    seen = f"the {'' if is_all else 'first '}{count} of dataset '{dataset.name}'"
+    return record(columns, sure=dataset.format in ("csv", "tsv"), what="columns", seen=seen)
+
+
+def _peeked(dataset: Dataset) -> tuple[list[Mapping[str, Any]], bool]:
+    """The first rows, and whether they are all. Raises DataError for the first row; what follows is the run's to tell.
+
+    One row of a table has every column that any has; of other formats up to 50 rows, or 64 KiB, are looked at.
+    """
+    from llmpipe.config.rows import read_rows
+    from llmpipe.config.rows_json import canonical
+    from llmpipe.errors import DataError
+
+    most = 1 if dataset.format in ("csv", "tsv") else _PEEK_ROWS
+    found: list[Mapping[str, Any]] = []
+    size = 0
+    with closing(read_rows(replace(dataset, key=None))) as rows:  # type: ignore[type-var]
+        try:
+            for row in rows:
+                if len(found) == most or size > _PEEK_BYTES:
+                    return found, False
+                found.append(row.data)
+                size += len(canonical(row.data)) if most > 1 else 0
+        except DataError:
+            if not found:
+                raise
+            return found, False
+    return found, True

@@ -44,10 +44,16 @@ class References:
     ) -> None:
         self._scopes, self._loading, self._rows, self._outputs = scopes, loading, rows, outputs
         self._items: dict[str, Shape] = {}
+        self._asked_for: set[tuple[str | None, tuple[str, ...]]] = set()  # what a step asks for before it uses it
+
+    def note_guards(self, part: Template | Expression, reader: Reader) -> None:
+        """Note what a part of a step asks for (`is defined`, `default`): another part may then use it."""
+        self._asked_for |= {(reader.self_id, read.path) for read in part.reads if read.guarded}
 
     def follow(self, part: Template | Expression, reader: Reader) -> list[StepRef]:
         """The steps that a template refers to; problems for names that cannot be there."""
         found = []
+        self.note_guards(part, reader)
         for read in part.reads:
             if read.path[0] == "steps":
                 ref = self._step(read, reader)
@@ -170,7 +176,7 @@ class References:
     def _missing(self, read: Read, reader: Reader, shape: Shape, name: str, part: str) -> None:
         """A field that is not among the known ones: an error where there can be no others, or a slip of the pen."""
         near = nearest(part, shape.names())
-        if read.guarded or not (shape.sure or near):
+        if read.guarded or not (shape.sure or near or shape.seen):
             return
         hint = f"did you mean '{name}.{near}'?" if near else ""
         what = shape.what or f"'{name}' has"
@@ -178,10 +184,9 @@ class References:
         message = f"there is no '{part}' in '{name}', which {reader.what} uses"
         if shape.sure:
             self._report("C217", message, read, reader, hint=hint, note=note)
-        else:
-            self._loading.problems.warn(
-                "C217", f"the first rows have no '{part}' in '{name}'", read.place, hint=hint, note=note
-            )
+        elif not any((reader.self_id, read.path[:n]) in self._asked_for for n in range(2, len(read.path) + 1)):
+            message = f"there is no '{part}' in {shape.seen or 'the first rows'}, which {reader.what} uses"
+            self._loading.problems.warn("C217", message, read.place, hint=hint, note=note)
 
     def _step(self, read: Read, reader: Reader) -> StepRef | None:
         if len(read.path) < 2:

@@ -18,6 +18,7 @@ class Shape:
     sure: bool = False
     element: Shape | None = None
     what: str = ""  # how messages call it, "columns" for the rows of a dataset
+    seen: str = ""  # what was looked at to know the fields, "the first 50 rows"; "" if that may tell too little
 
     def names(self) -> tuple[str, ...]:
         """The names that are known."""
@@ -29,9 +30,9 @@ TEXT = Shape("scalar")
 _DEPTH = 12
 
 
-def record(names: Iterable[str], *, sure: bool, what: str = "") -> Shape:
+def record(names: Iterable[str], *, sure: bool, what: str = "", seen: str = "") -> Shape:
     """An object with fields of unknown content."""
-    return Shape("object", dict.fromkeys(names, ANY), sure=sure, what=what)
+    return Shape("object", dict.fromkeys(names, ANY), sure=sure, what=what, seen=seen)
 
 
 def of_value(value: Any) -> Shape:

@@ -248,7 +248,10 @@ def _needs(draft: Draft, around: Surroundings) -> tuple[str, ...]:
 def _refs(draft: Draft, parts: Parts, scope: str, needs: tuple[str, ...], around: Surroundings) -> tuple[StepRef, ...]:
     """Every other step that this one uses, once each, in the order of the templates."""
     found: list[StepRef] = []
-    for template, reader in _readers(draft, parts, scope):
+    readers = _readers(draft, parts, scope)
+    for template, reader in readers:
+        around.references.note_guards(template, reader)
+    for template, reader in readers:
         found += around.references.follow(template, reader)
     foreach = draft.fields.get("foreach")
     if foreach is not None:
