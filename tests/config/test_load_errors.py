@@ -243,8 +243,10 @@ CASES: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "unknown error of a fallback": (
-        "version: 1\nmodels: {m: {provider: echo, fallback: [{model: k, on: [«timeouts»]}]}, k: {provider: echo}}\n"
-        "steps:\n  - {id: a, model: m, prompt: x}\n",
+        (
+            "version: 1\nmodels: {m: {provider: echo, fallback: [{model: k, on: [«timeouts»]}]}, k: {provider: echo}}\n"
+            "steps:\n  - {id: a, model: m, prompt: x}\n"
+        ),
         "C204",
         "did you mean 'timeout'?",
     ),
