@@ -74,9 +74,7 @@ class ItemStory:
     reasks: int
     failure_file: Path | None
     messages: tuple[dict[str, str], ...]  # what was asked; empty if the cache that kept it is gone
-    made_in: str | None = (
-        None  # the run of a carried result, whose attempts and cost are told
-    )
+    made_in: str | None = None  # the run of a carried result, whose attempts and cost are told
 
 
 _ROWS = (

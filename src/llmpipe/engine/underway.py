@@ -29,7 +29,7 @@ def counted(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     try:
         with LedgerReader(folder / "run.db") as ledger:
-            steps = [_step(ledger, *row) for row in ledger.rows(_STEPS)]
+            steps = [_step(ledger, row) for row in ledger.rows(_STEPS)]
     except StorageError:
         return {}, []
     names = ("items", *STATUSES, "cached", "calls", "input_tokens", "output_tokens")
@@ -38,7 +38,8 @@ def counted(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return totals, steps
 
 
-def _step(ledger: LedgerReader, number: int, name: str, scope: int, kind: str, model: str) -> dict[str, Any]:
+def _step(ledger: LedgerReader, row: tuple[Any, ...]) -> dict[str, Any]:
+    number, name, scope, kind, model = row
     ends = {status: (count, cached) for status, count, cached in ledger.rows(_ENDS, (number, scope))}
     calls, tokens_in, tokens_out, cost = ledger.rows(_SPENT, (number,))[0]
     return {
