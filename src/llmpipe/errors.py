@@ -108,7 +108,7 @@ class ConfigError(LlmpipeError):
 
 
 class SchemaUnusable(LlmpipeError):
-    """An output schema that cannot be used. `problems` holds each with its JSON pointer (structured.lint.SchemaProblem)."""
+    """An output schema that cannot be used. `problems` holds each with its JSON pointer (lint.SchemaProblem)."""
 
     code = "C240"
     title = "the output schema is not usable"
@@ -134,6 +134,11 @@ class DataError(LlmpipeError):
         self.file, self.line, self.column, self.message = file, line, column, message
         self.row_code = code
         super().__init__(f"{file}{f':{line}' if line else ''}: {code} {message}")
+
+    def problem(self) -> Problem:
+        """The same with its place, to be shown with the line that is meant."""
+        place = Place(self.file, self.line or 1, self.column or 1)
+        return Problem(self.row_code, self.message, place, note="mend or remove the row, then run again")
 
 
 class ItemError(LlmpipeError):

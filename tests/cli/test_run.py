@@ -361,3 +361,43 @@ def test_a_key_that_no_piped_row_has_is_refused_too(
     assert done.code == code, done.err
     assert ("error[X912]: no row has the key 'zz'" in done.err) == (code == 2)
     assert len(list((project / "output").glob("small/*/stdin"))) == (2 if code == 0 else 0)  # the run, and latest
+
+
+@pytest.mark.parametrize("flags", [(), ("--quiet",), ("--json",)])
+def test_a_torn_row_that_is_found_in_time_is_told_as_an_error_of_the_data_file(
+    flags: tuple[str, ...], project: Path
+) -> None:
+    rows = "".join(json.dumps({"id": f"r{n}", "text": "x"}) + "\n" for n in range(60_000))
+    data = project / "pipelines/data/rows.jsonl"
+    data.write_text(f'{rows}{{"id": "torn\x1b[2J", "text": "{"y" * 300}\n')
+    done = here("run", FILE, *flags)
+    assert done.code == 2
+    lines = done.err.splitlines()
+    assert lines[0].startswith("error[D302]: not JSON at column 13: invalid control character")
+    assert "--> pipelines/data/rows.jsonl:60001:13" in (line.strip() for line in lines)
+    assert any(line.startswith("60001  | ") and '"torn?[2J"' in line for line in lines)
+    assert " = mend or remove the row, then run again\n" in done.err
+    assert lines[-1] == "1 error in pipelines/data/rows.jsonl; nothing was sent"
+    assert len(lines) < 14
+    assert max(map(len, lines)) <= 80
+    assert "items" not in done.err
+    if "--json" in flags:
+        assert json.loads(done.out)["problem"]["code"] == "D302"
+
+
+def test_a_dataset_without_rows_is_told(project: Path) -> None:
+    (project / "pipelines/data/rows.jsonl").write_text("\n")
+    done = here("run", FILE)
+    assert done.code == 0
+    assert "note       dataset rows has no rows" in done.err.splitlines()
+    quiet = here("run", FILE, "--quiet")
+    assert quiet.code == 0
+    assert re.fullmatch(r"small\.yaml run \w+: dataset rows has no rows\n", quiet.err)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "id,text\n", "id,text\n\n"])
+def test_a_table_without_rows_is_told_whether_it_has_a_header_or_not(text: str, project: Path) -> None:
+    (project / FILE).write_text((project / FILE).read_text().replace("rows.jsonl", "rows.csv"))
+    (project / "pipelines/data/rows.csv").write_text(text)
+    done = here("run", FILE, "--quiet")
+    assert (done.code, "dataset rows has no rows" in done.err) == (0, True)

@@ -219,7 +219,11 @@ def _tell(report: RunReport, args: argparse.Namespace, console: Console) -> None
     from llmpipe.report.summary import Look, after, cron
 
     show = show_command(report.folder)
-    if args.quiet:
+    if report.problem is not None:
+        from llmpipe.report.problems import render
+
+        console.err(render([report.problem], "text"))
+    elif args.quiet:
         console.err(*cron(report, Look(show=show)))
     else:
         look = Look(console.width(), args.verbose, console.colour(console.err_stream), show)

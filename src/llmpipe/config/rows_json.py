@@ -77,7 +77,8 @@ def _trouble(error: Exception, text: str, *, file: str, line: int, start: int = 
         at = line + text.count("\n", start, error.pos)
         column = error.pos - max(text.rfind("\n", start, error.pos), start - 1)
         torn = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-        said = _comma_too_many(text, error.pos) or f"{error.msg[:1].lower()}{error.msg[1:]}"
+        words = error.msg.removesuffix(" at").removesuffix(" starting")
+        said = _comma_too_many(text, error.pos) or f"{words[:1].lower()}{words[1:]}"
         message = f"not JSON at column {column}: {said}{'; the row breaks off here' if torn else ''}"
         return DataError(message, file=file, line=at, column=column, code="D302")
     return DataError(str(error), file=file, line=line, code="D308")

@@ -62,7 +62,7 @@ class Flow:
         try:
             await self.sources.read_ahead(dict.fromkeys(p.scope for p in self._passes))
         except DataError as err:
-            self._run.stop(Stop(str(err), err.exit_code, status="failed"))
+            self._run.stop(Stop(str(err), err.exit_code, status="failed", problem=err.problem()))
             return
         tasks: list[asyncio.Task[None]] = []
         last: dict[str, asyncio.Task[None]] = {}

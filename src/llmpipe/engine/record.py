@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -150,8 +151,23 @@ class Record:
             no_model_called=not self._asks and any(step.kind == "model" for step in steps),
             previous=self._previous,
             next_command=self._next_command(steps, code),
+            problem=run.stopped.problem if run.stopped is not None else None,
+            empty=() if stopped else self._empty(run, reader, numbers),
             notes=notes,
         )
+
+    def _empty(self, run: RunState, reader: LedgerReader, steps: Iterable[str]) -> tuple[str, ...]:
+        """The datasets that the steps run over and that have no rows."""
+        found: dict[str, None] = {}
+        for id in steps:
+            at: str | None = self._pipeline.step(id).scope
+            while at is not None:
+                scope = self._pipeline.scopes[at]
+                sql = "SELECT 1 FROM items WHERE scope = ? AND live = 1 LIMIT 1"
+                if scope.dataset is not None and not reader.rows(sql, (run.scope_numbers[at],)):
+                    found[scope.dataset] = None
+                at = scope.parent
+        return tuple(found)
 
     def _results(
         self, reader: LedgerReader, folder: Path, numbers: dict[str, tuple[int, int]], *, publish: bool

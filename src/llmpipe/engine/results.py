@@ -7,6 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol
 
+from llmpipe.errors import Problem
+
 Status = Literal["running", "complete", "partial", "failed", "interrupted", "stopped", "crashed"]
 
 
@@ -96,6 +98,8 @@ class RunReport:
     no_model_called: bool = False  # every answer came from echo
     previous: str = ""  # the previous run's verdict, for cron's mail
     next_command: str = ""  # what continues or repairs this run
+    problem: Problem | None = None  # what is wrong with a data file, found before anything was sent
+    empty: tuple[str, ...] = ()  # the datasets that have no rows
     notes: tuple[str, ...] = ()  # lines for people: what was carried over, what may have been billed …
 
 

@@ -18,6 +18,7 @@ from llmpipe.engine.items import Item
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.tally import Tally
+from llmpipe.errors import Problem
 from llmpipe.types import Usage
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Stop:
     exit_code: int
     status: str = "stopped"
     patience_s: float | None = None
+    problem: Problem | None = None  # what is wrong with a data file, found before anything was sent
 
 
 @dataclass(slots=True)

@@ -15,8 +15,9 @@ from llmpipe.report.plain import plain, plain_json
 
 FORMS = ("text", "concise", "json", "github")
 WIDTH = 80
+_GZIP = b"\x1f\x8b"
 _CONTEXT = 2  # lines of the file above the one that is meant
-_MAX_BYTES = 1024 * 1024
+_MAX_BYTES = 16 * 1024 * 1024  # of a dataset; a pipeline file is much smaller
 
 
 def render(problems: Sequence[Problem], form: str = "text") -> str:
@@ -37,7 +38,8 @@ def _block(problem: Problem) -> list[str]:
     head = _wrapped(f"{problem.severity}[{problem.code}]: {plain(mask(problem.message))}", indent="  ")
     lines = _lines_of(place.file)
     if not lines or place.line > len(lines):
-        return [*head, f"  --> {plain(place.file)}", *_advice(problem, "   ")]
+        at = f":{place.line}:{place.column}" if place.line > 1 else ""
+        return [*head, f"  --> {plain(place.file)}{at}", *_advice(problem, "   ")]
     margin = " " * len(str(place.line))
     where = f"   ({plain(problem.where)})" if problem.where else ""
     head.append(f"{margin} --> {plain(place.file)}:{place.line}:{place.column}{where}")
@@ -169,6 +171,8 @@ def _lines_of(file: str) -> tuple[str, ...]:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES)
     except (OSError, ValueError):
+        return ()
+    if data.startswith(_GZIP):
         return ()
     text = data.decode("utf-8-sig", "replace")
     if path.name == ".env":  # its values are keys, whatever they look like

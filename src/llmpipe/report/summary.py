@@ -89,10 +89,14 @@ def after(report: RunReport, look: Look = Look()) -> list[str]:
 
 
 def cron(report: RunReport, look: Look = Look()) -> list[str]:
-    """What `--quiet` prints: nothing on success, one line on a partial one, else at most 30 lines without colour."""
+    """What `--quiet` prints: nothing on success, one line on a partial one, else at most 30 lines without colour.
+
+    A dataset without rows is said in any case.
+    """
     total = Total.of(report.steps)
     if report.exit_code == 0 and not report.partial:
-        return []
+        name = said(f"{_file(report)} run {report.run_id}", 200)
+        return [f"{name}: dataset {said(dataset, 60)} has no rows" for dataset in report.empty]
     if report.exit_code == 0:
         worst = f"; {_cause(max(report.causes, key=lambda c: c.count))}" if report.causes else ""
         where = f"; {report.folder / 'failures'}"
@@ -278,6 +282,8 @@ def item_command(show: str, run: str, step: str, key: str) -> str:
 
 def _remarks(report: RunReport, look: Look) -> list[str]:
     lines = _billed(report)
+    for name in report.empty:
+        lines += _labelled("note", f"dataset {said(name, 60)} has no rows")
     for note in report.notes[:8]:
         lines += _labelled("note", said(note, max(look.width * 3, 200)))
     return lines
