@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 KEY_ENDINGS = ("_API_KEY", "_BASE_URL", "_API_BASE", "_ENDPOINT", "_TOKEN", "_PROXY", "_proxy")
 KEPT = ("COVERAGE_", "COV_", "PYTEST_", "PIP_")
 _guarded = True
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would never be interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class NetworkForbidden(BaseException):

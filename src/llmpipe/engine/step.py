@@ -137,12 +137,17 @@ class StepRunner:
         code = err.item_code if isinstance(err, ItemError) else err.code
         permanent = isinstance(err, ItemError) or err.permanent
         cell = Cell("failed", digest, code=code, error=clean(self._run.redact(str(err))), permanent=permanent)
-        path = await self._evidence.write(item, err, code)
-        attempts, reasks = (err.attempts, err.reasks) if isinstance(err, CallFailed) else ((), 0)
-        await self._write(
-            item, known, cell, attempts=attempts, reasks=reasks, error_type=type(err).__name__, failure_file=path
-        )
-        self._consequences(item, cell, err)
+        new = int(known is None or known.status != "failed")
+        self.tally.failing += new
+        try:
+            self._consequences(item, cell, err)  # before the evidence is written: meanwhile others would be sent
+            path = await self._evidence.write(item, err, code)
+            attempts, reasks = (err.attempts, err.reasks) if isinstance(err, CallFailed) else ((), 0)
+            await self._write(
+                item, known, cell, attempts=attempts, reasks=reasks, error_type=type(err).__name__, failure_file=path
+            )
+        finally:
+            self.tally.failing -= new
         return cell
 
     def _is_unsent(self, err: CallFailed) -> bool:

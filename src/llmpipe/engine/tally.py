@@ -39,6 +39,7 @@ class Tally:
     status: Counter[str] = field(default_factory=Counter)
     known_items: int = 0  # items of the step's scope that exist so far
     expected_items: int = 0  # how many there will be, where the dataset was read ahead
+    failing: int = 0  # cells that failed and are not in the ledger yet
     carried: int = 0
     cached: int = 0
     calls: int = 0
@@ -70,5 +71,5 @@ class Tally:
         self.carried -= count
 
     def failures(self) -> int:
-        """Cells that failed so far."""
-        return self.status["failed"]
+        """Cells that failed so far, those that are still to be written down too."""
+        return self.status["failed"] + self.failing
