@@ -169,4 +169,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a place that is not for results",
         "Outputs are written inside the project, and never over a file that was read.",
     ),
+    "O524": (
+        "an output that could not be written",
+        "The folder under `outputs` cannot be written by whoever runs this. Get the right, or change the path.",
+    ),
 }

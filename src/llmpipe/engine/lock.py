@@ -12,13 +12,14 @@ from typing import IO
 
 from llmpipe.client.private_folder import MOUNTS, network_filesystem
 from llmpipe.engine.files import private_folder
+from llmpipe.engine.folders import writing
 from llmpipe.errors import LockHeld, StorageError
 
 _POLL_S = 0.2
 
 
 class RunLock:
-    """Held from `with` to the end of the process or the block. Raises LockHeld (naming the holder)."""
+    """Held from `with` to the end of the process or the block. Raises LockHeld (naming the holder), StorageError."""
 
     def __init__(self, folder: Path, *, wait_s: float = 0.0, command: str = "") -> None:
         self._path = private_folder(folder) / ".lock"
@@ -26,7 +27,8 @@ class RunLock:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> RunLock:
-        file = open(self._path, "a+", encoding="utf-8", opener=_private)
+        with writing(self._path.parent):
+            file = open(self._path, "a+", encoding="utf-8", opener=_private)
         deadline = time.monotonic() + self._wait_s
         while True:
             try:

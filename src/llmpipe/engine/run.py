@@ -14,6 +14,7 @@ from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
 from llmpipe.engine.files import point_latest, private_folder
 from llmpipe.engine.flow import Flow
+from llmpipe.engine.folders import require_writable, writing
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.lock import RunLock, refuse_network
 from llmpipe.engine.options import RunOptions
@@ -44,25 +45,25 @@ def run_pipeline(pipeline: Pipeline, options: RunOptions, *, environment: Enviro
     if not options.allow_python:
         refuse_code(pipeline)
     output = options.output_dir or pipeline.root / "output"
-    _prepare_output(output)
-    home = private_folder(output / pipeline.name)
+    require_writable(pipeline, options)
     wait = options.lock if isinstance(options.lock, float) else 0.0
-    with RunLock(home, wait_s=wait, command=options.command):
+    home = output / pipeline.name
+    with writing(home):
+        _prepare_output(output)
+        lock = RunLock(home, wait_s=wait, command=options.command)
+    with lock:
         print_ = fingerprint(pipeline)
         choice = choose_run(pipeline, options, output, print_)
         return _Invocation(pipeline, options, choice, print_, environment=environment, progress=progress).run(output)
 
 
 def _prepare_output(output: Path) -> None:
-    """Raises StorageError."""
-    try:
-        private_folder(output)
-        refuse_network(output)
-        ignore = output / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text(_IGNORE, encoding="utf-8")
-    except OSError as err:
-        raise StorageError(f"the output folder {output} cannot be used: {err}") from err
+    """Raises OSError, StorageError."""
+    private_folder(output)
+    refuse_network(output)
+    ignore = output / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text(_IGNORE, encoding="utf-8")
 
 
 class _Invocation:
@@ -90,21 +91,20 @@ class _Invocation:
         self._redactor: Redactor = Redactor(environment.resolved)
         self._models = models
         self._providers = {} if options.offline else load_providers(pipeline, models)
-        private_folder(choice.folder)
-        self._pipeline = prepare.spool_stdin(pipeline, choice.folder, key=options.key)
+        with writing(choice.folder):
+            private_folder(choice.folder)
+            self._pipeline = prepare.spool_stdin(pipeline, choice.folder, key=options.key)
         self._notes: list[str] = [choice.note] if choice.note else []
 
     def run(self, output: Path) -> RunReport:
         """Work, and sum up."""
         record = Record(self._pipeline, self._options, self._choice, self._fingerprint, redactor=self._redactor)
-        try:
+        with writing(self._choice.folder):
             if self._choice.base is not None:  # before there is a run.json: half a copy is no run that could go on
                 begin_with(self._choice.base.folder, self._choice.folder, self._choice.redone)
             record.begin()
             point_latest(self._choice.folder)
             ledger, invocation, left_open = prepare.open_ledger(self._pipeline, self._choice.folder, self._options)
-        except OSError as err:
-            raise StorageError(f"{self._choice.folder} cannot be written: {err}") from err
         record.maybe_billed = left_open if record.asks_somebody(self._models) else 0
         if record.maybe_billed:
             self._note(f"{left_open} calls of the earlier process have no known outcome: they may have been billed")

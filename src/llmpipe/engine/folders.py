@@ -1,0 +1,77 @@
+"""Folders that a run has to write in: found out before anything is sent, and told so that somebody can mend them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmpipe.config.paths import display
+from llmpipe.config.pipeline import Pipeline
+from llmpipe.engine.options import RunOptions
+from llmpipe.errors import ConfigError, Problem, StorageError
+
+
+class FolderRefused(StorageError):
+    """The folder of the runs cannot be written; nothing was sent."""
+
+    title = "the output folder cannot be written"
+    advice = "Nothing was sent. Get the right to write there, or choose another folder with --output DIR."
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Tell faults of the file system in the block as faults of `folder`. Raises FolderRefused, StorageError."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"there is no space left for {display(folder)}") from err
+        reason = why_not(folder) or f"the system refuses it: {err.strerror or err}"
+        raise FolderRefused(f"the output folder {display(folder)} cannot be written: {reason}") from err
+
+
+def why_not(folder: Path) -> str:
+    """Why nothing can be written in a folder that is or is still to be made; "" if nothing is in the way."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    name = display(there) if there != Path.cwd() else f"the folder {there}"
+    if not there.is_dir():
+        return f"{name} is not a folder"
+    if os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return ""
+    found = there.stat()
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        return f"{name} lies on a file system that is read-only"
+    return (
+        f"{name} belongs to {_owner(found.st_uid)} ({stat.filemode(found.st_mode)}),"
+        f" and this process is {_owner(os.geteuid())}"
+    )
+
+
+def _owner(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def require_writable(pipeline: Pipeline, options: RunOptions) -> None:
+    """Raise ConfigError (O524) for every declared output of this run that could not be written at its end."""
+    if options.limit is not None or options.key is not None or options.only:
+        return  # such a run publishes nothing
+    found = []
+    for published in pipeline.outputs:
+        if reason := why_not(published.path.parent):
+            message = f"the output '{display(published.path)}' could not be written: {reason}"
+            note = "get the right to write there, or give it another path"
+            found.append(Problem("O524", message, published.place, note=note))
+    if found:
+        raise ConfigError(found)
