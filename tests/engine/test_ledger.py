@@ -11,6 +11,7 @@ from textwrap import dedent
 
 import pytest
 
+from llmpipe.engine import entering, known
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.ledger_schema import INSERT_ITEM, INTEND, SETTLE
@@ -139,3 +140,20 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path: Path) -> None:
         kept = reader.value("SELECT COUNT(*) FROM items")
     assert kept >= done
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 400_000
+
+
+@pytest.mark.parametrize(
+    "sql", [known.CELLS, entering.THERE, entering.LOST, entering.DROP_RESULTS, f"{entering.LIVE} AND parent = 1"]
+)
+def test_what_is_asked_for_every_item_reads_no_whole_table(tmp_path: Path, sql: str) -> None:
+    """Else a run that goes on takes time by the square of its rows."""
+
+    async def work() -> list[str]:
+        ledger = Ledger(tmp_path / "run.db")
+        plan = ledger.rows(f"EXPLAIN QUERY PLAN {sql}", [1] * sql.count("?"))
+        ledger.close()
+        return [row[-1] for row in plan]
+
+    plan = asyncio.run(work())
+    assert [line for line in plan if line.startswith("SCAN") and "json_each" not in line and "steps" not in line] == []
+    assert not any("items_in_order (scope=?)" in line and "parent" in sql for line in plan)

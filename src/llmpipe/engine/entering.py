@@ -11,20 +11,21 @@ from llmpipe.engine.state import RunState
 
 Fresh = tuple[int, str, object, bytes]  # place among its siblings, key, data, digest
 
-_THERE = (
+THERE = (
     "SELECT key, id, ord, digest, live, EXISTS (SELECT 1 FROM changed_items WHERE item = items.id) FROM items"
     " WHERE scope = ? AND key IN (SELECT value FROM json_each(?))"
 )
-_LIVE = "SELECT id FROM items WHERE scope = ? AND live = 1"
+LIVE = "SELECT id FROM items WHERE scope = ? AND live = 1"
 _BELOW = (
     "WITH RECURSIVE gone (id) AS (SELECT value FROM json_each(?) UNION"
     " SELECT items.id FROM items JOIN gone ON items.parent = gone.id WHERE items.live = 1) SELECT id FROM gone"
 )
-_LOST = (
-    "SELECT step, status, COUNT(*) FROM results WHERE item IN (SELECT value FROM json_each(?)) GROUP BY step, status"
+LOST = (
+    "SELECT step, status, COUNT(*) FROM results WHERE step IN (SELECT id FROM steps)"
+    " AND item IN (SELECT value FROM json_each(?)) GROUP BY step, status"
 )
 _DROP = "UPDATE items SET live = 0 WHERE id IN (SELECT value FROM json_each(?))"
-_DROP_RESULTS = "DELETE FROM results WHERE item IN (SELECT value FROM json_each(?))"
+DROP_RESULTS = "DELETE FROM results WHERE step IN (SELECT id FROM steps) AND item IN (SELECT value FROM json_each(?))"
 
 
 class Entering:
@@ -43,7 +44,7 @@ class Entering:
         """
         number = self._run.scope_numbers[scope.id]
         keys = json.dumps([key for _, key, _, _ in fresh]) if matched and fresh else ""
-        rows = self._run.ledger.rows(_THERE, (number, keys)) if keys else []
+        rows = self._run.ledger.rows(THERE, (number, keys)) if keys else []
         there = {key: rest for key, *rest in rows}
         above = parent if parent is not None and parent is not self._run.root else None
         items, same = [], set()
@@ -68,19 +69,19 @@ class Entering:
 
     def see_first(self, scope: Scope, rows: int) -> None:
         """Take the items of the first `rows` places for entered: their rows are known to be as they were."""
-        sql = f"{_LIVE} AND ord < ?"
+        sql = f"{LIVE} AND ord < ?"
         for block in self._run.ledger.scan(sql, (self._run.scope_numbers[scope.id], child_ord("", rows))):
             for (id,) in block:
                 self._see(id)
 
     def drop_unseen(self, scope: Scope) -> None:
         """Take out the items of a top scope that this process did not enter, with all below them."""
-        blocks = self._run.ledger.scan(_LIVE, (self._run.scope_numbers[scope.id],), size=5000)
+        blocks = self._run.ledger.scan(LIVE, (self._run.scope_numbers[scope.id],), size=5000)
         self._drop(scope, [id for block in blocks for (id,) in block if not self._was_seen(id)])
 
     def drop_others(self, parent: Item, scope: Scope, kept: set[int]) -> None:
         """Take out the items of a child scope below `parent` that are not among `kept`."""
-        there = self._run.ledger.rows(f"{_LIVE} AND parent = ?", (self._run.scope_numbers[scope.id], parent.id))
+        there = self._run.ledger.rows(f"{LIVE} AND parent = ?", (self._run.scope_numbers[scope.id], parent.id))
         self._drop(scope, [id for (id,) in there if id not in kept])
 
     def _drop(self, scope: Scope, ids: list[int]) -> None:
@@ -91,11 +92,11 @@ class Entering:
         ledger = self._run.ledger
         every = json.dumps([id for (id,) in ledger.rows(_BELOW, (json.dumps(ids),))])
         steps = {number: id for id, number in self._run.step_numbers.items()}
-        for number, status, count in ledger.rows(_LOST, (every,)):
+        for number, status, count in ledger.rows(LOST, (every,)):
             if number in steps:
                 self._run.tallies[steps[number]].lose(status, count)
         ledger.put(_DROP, (every,))
-        ledger.put(_DROP_RESULTS, (every,))
+        ledger.put(DROP_RESULTS, (every,))
 
     def _count(self, scope: Scope, more: int) -> None:
         for step in self._run.pipeline.steps:

@@ -14,6 +14,10 @@ COLUMNS = (
     " results.permanent"
 )
 
+CELLS = (  # by step and item, as results are found; by the item alone all of them would be read
+    f"SELECT {COLUMNS} FROM results WHERE results.step IN (SELECT id FROM steps) AND results.item = ?"  # noqa: S608
+)
+
 
 def cell_of(row: Sequence[Any]) -> Cell:
     """A cell of the columns behind `results.step` in COLUMNS."""
@@ -32,7 +36,6 @@ class Known:
     def cells(self, item: Item) -> Mapping[str, Cell]:
         """step id → cell, read once per item."""
         if item.known is None:
-            sql = f"SELECT {COLUMNS} FROM results WHERE results.item = ?"  # noqa: S608 - fixed columns
-            rows = self._ledger.rows(sql, (item.id,))
+            rows = self._ledger.rows(CELLS, (item.id,))
             item.known = {self._names[row[0]]: cell_of(row[1:]) for row in rows if row[0] in self._names}
         return item.known
