@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 
 from llmpipe.engine.results import RunReport
+from llmpipe.engine.runs import find_run
+from llmpipe.engine.story import item_story
 from tests.engine.answers import Answers
 from tests.engine.conftest import Project
 
@@ -352,3 +354,10 @@ def test_a_group_shows_its_rows_wherever_it_is_seen_and_nothing_of_the_ledger(pr
     assert project.outputs(report, "inner") == ["2222"]
     published = (project.root / "output/o.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in published] == [{"n": 2, "k": "b"}] * 4
+    info = find_run(project.root / "output", report.run_id, None)
+    for step, key in (("all", "0"), ("many", "0/m/1"), ("outer", "0")):
+        shown = item_story(info, step, key).item
+        assert {**shown, "rows": len(shown["rows"])} == {"key": 0, "number": 0, "rows": 1 if step == "outer" else 2}
+    assert item_story(info, "all", "0").item["rows"] == ["a", "b"]
+    assert item_story(info, "one", "a").item == {"id": "a", "n": 1}
+    assert item_story(info, "list", "").item == {}

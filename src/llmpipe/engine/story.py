@@ -117,9 +117,8 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
             raise NoSuchPart(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
         attempts = tuple(_attempt(row) for row in ledger.rows(_ATTEMPTS, (number, found[0][0])))
         kept = _kept(ledger, number, found[0][0])
-    _, data, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0][
-        :-1
-    ]
+        item = _shown(ledger, found[0][0], json.loads(found[0][1]))
+    _, _, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0][:-1]
     path = info.folder / file if file else None
     total = Usage()
     for attempt in attempts:
@@ -127,7 +126,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
     told = ItemStory(
         key=key,
         step=step,
-        item=json.loads(data),
+        item=item,
         status=status,
         reason=reason,
         code=code,
@@ -177,6 +176,20 @@ def _numbers(ledger: LedgerReader, step: str) -> tuple[int, int]:
         names = ", ".join(name for (name,) in ledger.rows("SELECT name FROM steps ORDER BY id"))
         raise NoSuchPart(f"the run has no step '{step}'; there are: {names}")
     return found[0][0], found[0][1]
+
+
+def _shown(ledger: LedgerReader, id: int, data: Any) -> Any:
+    """An item's data as people know it: for the numbers of a group's members the keys of its rows."""
+    sql = "SELECT items.parent, scopes.name FROM items JOIN scopes ON scopes.id = items.scope WHERE items.id = ?"
+    at, kind = id, ""
+    while kind in ("", "samples", "models"):
+        ((parent, name),) = ledger.rows(sql, (at,))
+        at, kind = parent, name.partition(":")[0]
+    if kind != "group":
+        return data
+    rows = "SELECT key FROM items WHERE id IN (SELECT value FROM json_each(?)) ORDER BY ord"
+    keys = [key for (key,) in ledger.rows(rows, (json.dumps(data["members"]),))]
+    return {name: value for name, value in data.items() if name != "members"} | {"rows": keys}
 
 
 def _attempt(row: tuple[Any, ...]) -> AttemptRow:
