@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from llmpipe import LLMClient, LLMRequest
 from llmpipe.client.log import log_to
 from llmpipe.client.redact import Redactor
+from llmpipe.errors import ServerFault
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -127,3 +129,48 @@ def test_a_warning_is_in_the_file_at_once(path: Path) -> None:
     with log_to(path, Redactor()):
         logger.warning("now")
         assert [line["event"] for line in lines(path)] == ["now"]
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_sink_of_loguru_shows_the_fields_of_a_call_and_keeps_its_name(queued: bool) -> None:
+    texts: list[str] = []
+    records: list[Any] = []
+    text = logger.add(texts.append, enqueue=queued)
+    record = logger.add(lambda message: records.append(message.record), enqueue=queued)
+    try:
+        with LLMClient() as client:
+            request = LLMRequest(model="demo {x} <red>", prompt="hello")
+            for _ in range(2):
+                client.call(request)
+            with pytest.raises(ServerFault):
+                client.call(LLMRequest(model="demo", prompt="other"), max_retries=0, force_error=True)
+        logger.complete()
+    finally:
+        logger.remove(text)
+        logger.remove(record)
+    assert [r["message"] for r in records] == ["llm_call_ok", "llm_cache_hit", "llm_call_failed"]
+    for line, kept in zip(texts, records, strict=True):
+        fields = kept["extra"]
+        shown = " ".join(f"{name}={fields[name]}" for name in ("request_id", "model", "latency_s", "attempt"))
+        assert f"{kept['message'][:]} {shown}" in line
+    assert "INFO" in texts[0]
+    assert "model=echo/demo {x} <red>" in texts[0]
+    assert "error_type=ServerFault code=P422" in texts[2]
+
+
+def test_a_line_of_json_has_the_bare_name_of_an_event(path: Path) -> None:
+    with log_to(path, Redactor()) as own, LLMClient(logger=own) as client:
+        client.call(LLMRequest(model="demo", prompt="hello"))
+    with log_to(path, Redactor()), LLMClient() as client:
+        client.call(LLMRequest(model="demo", prompt="hello"))
+    assert [line["event"] for line in lines(path)] == ["llm_call_ok"] * 2
+    written: list[str] = []
+    sink = logger.add(written.append, serialize=True)
+    try:
+        with LLMClient() as client:
+            client.call(LLMRequest(model="demo", prompt="hello"))
+    finally:
+        logger.remove(sink)
+    document = json.loads(written[0])
+    assert document["record"]["message"] == "llm_call_ok"
+    assert "llm_call_ok request_id=" in document["text"]
