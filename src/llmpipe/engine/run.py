@@ -138,6 +138,7 @@ class _Invocation:
                 proven.end(ledger, self._fingerprint.whole)
         finally:
             await run.client.aclose()
+            run.client.cache.close()
         return run
 
     async def _flow(self, run: RunState, flow: Flow) -> None:
