@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 
+from llmpipe.config.environment import Environment
+from llmpipe.engine.items import Item
+from llmpipe.engine.options import RunOptions
 from llmpipe.engine.results import RunReport
+from llmpipe.engine.run import run_pipeline
 from llmpipe.engine.runs import find_run
 from llmpipe.engine.story import item_story
 from tests.engine.answers import Answers
@@ -361,3 +366,27 @@ def test_a_group_shows_its_rows_wherever_it_is_seen_and_nothing_of_the_ledger(pr
     assert item_story(info, "all", "0").item["rows"] == ["a", "b"]
     assert item_story(info, "one", "a").item == {"id": "a", "n": 1}
     assert item_story(info, "list", "").item == {}
+
+
+def test_items_that_fanned_out_are_gone_with_their_row(project: Project) -> None:
+    """Not only once somebody looks for cycles: memory would grow with the rows until then."""
+    project.rows("d.jsonl", [{"id": f"r{n}"} for n in range(700)])
+    pipeline = project.load("""\
+        version: 1
+        models: {e: {provider: echo}}
+        defaults: {model: e}
+        datasets: {d: {path: d.jsonl, key: id}}
+        steps:
+          - {id: piece, foreach: {split: datasets.d, text: item.id, size: 1}, render: "{{ item.text }}"}
+          - {id: again, foreach: datasets.d, samples: 2, prompt: "{{ item.id }}"}
+          - {id: all, foreach: datasets.d, render: "{{ steps.piece | length }}"}
+        """)
+    gc.collect()
+    gc.disable()
+    try:
+        report = run_pipeline(pipeline, RunOptions(), environment=Environment({}), progress=project.seen)
+        left = sum(isinstance(thing, Item) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert report.exit_code == 0, report.reason
+    assert left < 50

@@ -153,6 +153,7 @@ class Flow:
     async def _top(self, plan: ItemPlan, item: Item, *, first: bool) -> None:
         """Take an item of a top scope through its plan; then no result in the ledger is one of an older row."""
         await self._plan(plan, item, first=first)
+        item.release()
         if item.changed and not self._run.stopping() and not self._run.fixed:
             self._run.ledger.put(ITEM_COMPARED, (item.id,))
 

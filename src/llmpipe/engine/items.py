@@ -93,6 +93,13 @@ class Item:
             yield item
             item = item.parent
 
+    def release(self) -> None:
+        """Let go of what lies below, which refers to this item: so neither has to be found by the search for cycles."""
+        for below in self.children.values():
+            for child in below:
+                child.release()
+        self.children.clear()
+
     def within(self, scope: str) -> Item | None:
         """The item of `scope` that this one is or lies in."""
         return next((item for item in self.enclosing() if item.scope == scope), None)
