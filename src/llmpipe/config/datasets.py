@@ -103,7 +103,7 @@ def _format(paths: tuple[Path, ...], node: Node, loading: Loading) -> str | None
 
 
 def row_shape(dataset: Dataset, node: Node, loading: Loading) -> Shape:
-    """The columns of a dataset as far as its first rows tell; a problem if the first cannot be read or lacks the key."""
+    """The columns of a dataset as far as its first rows tell; a problem if the first is unreadable or lacks the key."""
     fixed = _FIXED.get(dataset.format)
     if fixed is not None:
         return record(fixed, sure=True, what="columns")
