@@ -57,7 +57,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one gate lets through. `concurrency` None = auto; rpm / tpm None = as the provider's headers say, 0 = off."""
+    """What one gate lets through. `concurrency` None = auto; rpm / tpm None = as headers of replies say, 0 = off."""
 
     concurrency: int | None = None
     rpm: int | None = None

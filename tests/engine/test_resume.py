@@ -381,3 +381,32 @@ def test_a_killed_run_is_listed_with_what_it_came_to(project: Project) -> None:
     assert info.items == info.succeeded + info.failed + info.skipped + info.unsent
     document = run_document(info.folder) or {}
     assert [step["id"] for step in document["steps"]] == ["one", "two"]
+
+
+def test_an_edited_function_of_a_python_step_is_called_again(project: Project) -> None:
+    project.rows("d.jsonl", rows(2))
+    text = """\
+version: 1
+datasets: {d: {path: d.jsonl, key: id}}
+steps:
+  - {id: one, foreach: datasets.d, python: "edited_code:shout"}
+"""
+    project.write("edited_code.py", "def shout(item):\n    return item['id'] + '!'\n")
+    project.run(text, resume="auto", allow_python=True)
+    sys.modules.pop("edited_code")
+    project.write("edited_code.py", "def shout(item):\n    return item['id'].upper() + '!!'\n")
+    report = project.run(text, resume="auto", allow_python=True)
+    sys.modules.pop("edited_code")
+    assert project.outputs(report, "one") == ["R0!!", "R1!!"]
+
+
+def test_auto_leaves_out_a_run_whose_ledger_is_damaged(project: Project) -> None:
+    project.rows("d.jsonl", rows(3))
+    with Answers() as server:
+        first = project.run(two(server), resume="auto")
+        second = project.run(two(server), resume="auto")
+        (second.folder / "run.db").write_bytes(b"rubbish " * 2000)
+        third = project.run(two(server), resume="auto")
+        assert server.total == 6
+    assert third.exit_code == 0
+    assert any(first.run_id in note and second.run_id in note for note in third.notes)

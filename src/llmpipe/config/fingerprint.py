@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmpipe.config.pipeline import Pipeline, Scope, Step, may_ask
@@ -84,7 +85,7 @@ def _parts(step: Step, pipeline: Pipeline) -> dict[str, Any]:
         found["check"] = [check.source for check in step.checks]
         templates += step.checks
     if step.python is not None:
-        found["python"] = step.python
+        found["python"] = [step.python, _code(step.python, pipeline)]
     if step.schema is not None:
         found["schema"] = step.schema.document
     read = [name for name, is_so in (("repair", step.repair), ("coerce", step.coerce)) if is_so]
@@ -93,6 +94,16 @@ def _parts(step: Step, pipeline: Pipeline) -> dict[str, Any]:
     if step.params:
         found["params"] = step.params
     return found | _models(step, pipeline) | _vars(templates, step, pipeline)
+
+
+def _code(reference: str, pipeline: Pipeline) -> str | None:
+    """The digest of the file that a Python step's function stands in; None where it is no file of the project's."""
+    module = Path(*reference.partition(":")[0].split("."))
+    for folder in (pipeline.root, pipeline.path.parent):
+        for path in (folder / module.with_suffix(".py"), folder / module / "__init__.py"):
+            if path.is_file():
+                return hashlib.sha256(path.read_bytes()).hexdigest()
+    return None
 
 
 def _models(step: Step, pipeline: Pipeline) -> dict[str, Any]:

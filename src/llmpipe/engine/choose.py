@@ -9,9 +9,10 @@ from pathlib import Path
 from llmpipe.config.fingerprint import Fingerprint, changes, from_json
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine import proven
+from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.runs import LAST, LEDGER, NoSuchPart, NoSuchRun, RunInfo, find_run, list_runs
-from llmpipe.errors import LlmpipeError
+from llmpipe.errors import LlmpipeError, StorageError
 
 
 class Changed(LlmpipeError):
@@ -74,9 +75,21 @@ def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fing
     runs = [info for info in list_runs(home) if info.whole]
     if runs and not runs[0].finished and not _differences(runs[0], fingerprint):
         return Choice(runs[0].folder, runs[0], every, note=f"continuing run {runs[0].run_id}")
-    finished = next((info for info in runs if info.finished), None)
-    note = f"carrying over from run {finished.run_id}" if finished else ""
-    return Choice(_fresh(home), None, every, base=finished, note=note)
+    ended = [info for info in runs if info.finished]
+    base = next((info for info in ended if _readable(info)), None)
+    note = f"carrying over from run {base.run_id}" if base else ""
+    if ended and base is not ended[0]:
+        note = f"the ledger of run {ended[0].run_id} cannot be read; {note or 'nothing is carried over'}"
+    return Choice(_fresh(home), None, every, base=base, note=note)
+
+
+def _readable(info: RunInfo) -> bool:
+    try:
+        with LedgerReader(info.folder / LEDGER) as ledger:
+            ledger.rows("SELECT COUNT(*) FROM items UNION ALL SELECT COUNT(*) FROM results")
+    except StorageError:
+        return False
+    return True
 
 
 def _differences(info: RunInfo, fingerprint: Fingerprint) -> tuple[str, ...]:

@@ -20,8 +20,12 @@ class LedgerReader:
         self.path = path
         try:
             self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)
+        except sqlite3.Error as err:
+            raise StorageError(f"the ledger {path} cannot be read: {err}") from err
+        try:
             self._db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
         except sqlite3.Error as err:
+            self._db.close()
             raise StorageError(f"the ledger {path} cannot be read: {err}") from err
 
     def rows(self, sql: str, args: Row = ()) -> list[tuple[Any, ...]]:
