@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from llmpipe._version import __version__
 
+TYPE_CHECKING = False  # typing costs more to import than all that --help needs
 if TYPE_CHECKING:
+    from typing import Any
+
     from llmpipe.client.cache import Cache, SimpleMemoryCache
     from llmpipe.client.client import LLMClient
     from llmpipe.client.disk_cache import DiskCache

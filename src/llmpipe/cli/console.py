@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TextIO
 
+TYPE_CHECKING = False  # typing costs more to import than all that --help needs
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any, TextIO
 
 # What our own texts use beyond ASCII, for terminals that cannot show it. Data is escaped instead.
 _PLAIN_GLYPHS = {"…": "...", "·": "-", "—": "-", "–": "-", "→": "->", "━": "=", "─": "-", "╸": "-", "×": "x", "≥": ">="}

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmpipe.cli.parsing import CommandParser, UsageError, did_you_mean
 
+TYPE_CHECKING = False  # typing costs more to import than all that --help needs
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
+    from typing import Any
 
     from llmpipe.config.environment import Environment
     from llmpipe.config.pipeline import Pipeline
 
 
-class Flag(NamedTuple):
+class Flag:
     """One flag: its group in the help text, its spellings, and what argparse is told."""
 
-    group: str
-    names: tuple[str, ...]
-    options: dict[str, Any]
+    __slots__ = ("group", "names", "options")
+
+    def __init__(self, group: str, names: tuple[str, ...], options: dict[str, Any]) -> None:
+        self.group, self.names, self.options = group, names, options
 
 
 VALUES: tuple[Flag, ...] = (

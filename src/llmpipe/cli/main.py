@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llmpipe.cli.commands import COMMANDS, overview
 from llmpipe.cli.console import Console, OutputClosed, OutputLost, reserve_descriptors
 
+TYPE_CHECKING = False  # typing costs more to import than all that --help needs
 if TYPE_CHECKING:
     from llmpipe.errors import LlmpipeError
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
 
+TYPE_CHECKING = False  # typing costs more to import than all that --help needs
 if TYPE_CHECKING:
+    from typing import Any, NoReturn, TypeAlias
+
     from _typeshed import SupportsWrite
 
 
@@ -108,7 +110,7 @@ def epilog(*parts: str) -> str:
     return "\n\n".join(parts)
 
 
-Converter = Callable[[str], Any]
+Converter: TypeAlias = "Callable[[str], Any]"
 
 
 def whole(minimum: int) -> Converter:

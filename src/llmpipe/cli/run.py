@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
 
 from llmpipe.cli.console import Console, OutputLost
 from llmpipe.cli.inputs import environment_of, load, pipeline_file
 from llmpipe.cli.parsing import UsageError
 from llmpipe.cli.run_flags import APART, parser
 
+TYPE_CHECKING = False  # typing costs more to import than all that --help needs
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
+    from typing import Any
 
     from llmpipe.config.environment import Environment
     from llmpipe.config.pipeline import Pipeline
