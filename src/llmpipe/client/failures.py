@@ -45,7 +45,7 @@ def persist_raw_failure(
 def write_private(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step, mode 0600; missing folders are made, 0700. Raises OSError."""
     _make_folders(path.parent)
-    draft = path.parent / f".{path.name[:64]}.{secrets.token_hex(8)}"
+    draft = path.parent / f".{path.name[:32]}.{secrets.token_hex(8)}.part"
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+_DRAFT = ".part"
+_FORGOTTEN_S = 3600.0
 
 def private_folder(path: Path) -> Path:
     """Make a folder (and those above it that are missing) that only its owner may enter. Raises OSError."""
@@ -21,7 +25,7 @@ def private_folder(path: Path) -> Path:
 def replacing(path: Path, *, newline: str | None = None) -> Iterator[IO[str]]:
     """Open a temporary file beside `path` for text; when the block ends well it takes the path's place, durably."""
     private_folder(path.parent)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=_DRAFT)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogatepass", newline=newline) as file:
             yield file
@@ -33,6 +37,22 @@ def replacing(path: Path, *, newline: str | None = None) -> Iterator[IO[str]]:
             Path(name).unlink()
         raise
     _sync_folder(path.parent)
+
+
+def sweep_run(folder: Path) -> None:
+    """Remove what a killed process left half-written in a run's folder and beside it. Only for who holds its lock."""
+    drafts = [*folder.rglob(f".*{_DRAFT}"), *folder.parent.glob(f".*{_DRAFT}"), *folder.parent.glob(".latest-*")]
+    for draft in drafts:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def sweep_drafts(path: Path) -> None:
+    """Remove drafts of `path` that nobody has written to for an hour: a killed process left them."""
+    for draft in path.parent.glob(f".{glob.escape(path.name[:32])}.*{_DRAFT}"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _FORGOTTEN_S:
+                draft.unlink()
 
 
 def _sync_folder(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Published
 from llmpipe.engine.entries import ListEntries, StepEntries, entry
-from llmpipe.engine.files import replacing
+from llmpipe.engine.files import replacing, sweep_drafts
 from llmpipe.engine.group_rows import Expand, expander
 from llmpipe.engine.items import to_json
 from llmpipe.engine.ledger_read import LedgerReader
@@ -63,6 +63,7 @@ class Publisher:
         """Write all outputs, or none of them. Raises OSError, and ItemError if a column cannot be made."""
         with ExitStack() as written:  # at its end each takes its place
             for published in self._pipeline.outputs:
+                sweep_drafts(published.path)
                 self._write(published, written.enter_context(replacing(published.path, newline="")))
         return tuple(published.path for published in self._pipeline.outputs)
 

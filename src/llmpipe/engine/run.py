@@ -12,7 +12,7 @@ from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine import prepare, proven
 from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
-from llmpipe.engine.files import point_latest, private_folder
+from llmpipe.engine.files import point_latest, private_folder, sweep_run
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.folders import require_writable, writing
 from llmpipe.engine.ledger import Ledger
@@ -93,6 +93,7 @@ class _Invocation:
         self._providers = {} if options.offline else load_providers(pipeline, models)
         with writing(choice.folder):
             private_folder(choice.folder)
+            sweep_run(choice.folder)
             self._pipeline = prepare.spool_stdin(pipeline, choice.folder, key=options.key)
         self._notes: list[str] = [choice.note] if choice.note else []
 
