@@ -269,6 +269,23 @@ CASES: dict[str, tuple[str, str, str]] = {
     "a key as a header": (HEAD + "  n: {provider: openai, headers: «{x-api-key: abc}»}\n" + A_STEP, "P456", ""),
     "a parameter of echo": (HEAD + "  n: {provider: openai, params: {«latency»: 1s}}\n" + A_STEP, "P458", ""),
     "a parameter that is not taken": (HEAD + "  n: {provider: anthropic, params: {«seed»: 1}}\n" + A_STEP, "P458", ""),
+    "a stream of echo": (HEAD + "  n: {provider: echo, «stream»: true}\n" + A_STEP, "C207", "remove it"),
+    "no stream of echo": (HEAD + "  n: {provider: echo, «stream»: false}\n" + A_STEP, "C207", "remove it"),
+    "an address of echo": (
+        HEAD + "  n: {provider: echo, «base_url»: 'http://127.0.0.1:1'}\n" + A_STEP,
+        "C207",
+        "remove it",
+    ),
+    "a key of echo": (HEAD + "  n: {provider: echo, «api_key_env»: MY_API_KEY}\n" + A_STEP, "C207", "remove it"),
+    "headers of echo": (HEAD + "  n: {provider: echo, «headers»: {x-a: b}}\n" + A_STEP, "C207", "remove it"),
+    "plain http of echo": (HEAD + "  n: {provider: echo, «allow_http»: true}\n" + A_STEP, "C207", "remove it"),
+    "a schema_mode of echo": (HEAD + "  n: {provider: echo, «schema_mode»: prompt}\n" + A_STEP, "C207", "remove it"),
+    "a stream of own code": (HEAD + "  n: {provider: 'json:dumps', «stream»: true}\n" + A_STEP, "C207", "remove it"),
+    "an address of own code": (
+        HEAD + "  n: {provider: 'json:dumps', «base_url»: 'https://x.example'}\n" + A_STEP,
+        "C207",
+        "remove it",
+    ),
     "faults above all": (
         HEAD + "  n: {provider: echo, params: {«faults»: {timeout: 60%, refusal: 50%}}}\n" + A_STEP,
         "C204",

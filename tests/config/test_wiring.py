@@ -12,7 +12,7 @@ import pytest
 
 from llmpipe.config import fields, keys
 from llmpipe.config.load import load_pipeline
-from tests.config.project import facts, problems, write_project
+from tests.config.project import attempt, facts, problems, write_project
 
 BASE: dict[str, Any] = {
     "version": 1,
@@ -179,3 +179,38 @@ def test_a_declaration_decides_what_a_var_may_be(tmp_path: Path) -> None:
     assert "ISO date" in said({"type": "string", "required": True, "description": "ISO date"})
     assert "wants a whole number, not 'x'" in said({"type": "integer", "default": 1}, n="x")
     assert "wants one of 3, 4, not 5" in said({"type": "integer", "default": 3, "enum": [3, 4]}, n="5")
+
+
+# What a model of each kind that has no server can be told; every other key of a model is refused there.
+NO_SERVER = {"echo": {"provider", "model", "params", "limits", "fallback", "price"}}
+NO_SERVER["json:dumps"] = NO_SERVER["echo"] | {"api_key_env"}
+
+
+@pytest.mark.parametrize("provider", NO_SERVER)
+def test_a_key_that_only_a_server_would_obey_is_refused_where_there_is_none(provider: str, tmp_path: Path) -> None:
+    refused = {}
+    for key, definition in keys.definition("model")["properties"].items():
+        doc = copy.deepcopy(BASE)
+        value = definition["examples"][0] if key != "params" else {"temperature": 0.5}
+        doc["models"]["main"] = {"model": "x", key: value} | {"provider": provider}
+        found = problems(tmp_path, json.dumps(doc)) if _refuses(tmp_path, doc) else ()
+        refused |= {key: [problem.code for problem in found]} if found else {}
+    assert refused == {
+        key: ["C207"] for key in keys.definition("model")["properties"] if key not in NO_SERVER[provider]
+    }
+
+
+def _refuses(folder: Path, doc: Doc) -> bool:
+    return any(p.severity == "error" for p in attempt(write_project(folder, json.dumps(doc), FILES)) or ())
+
+
+def test_a_model_may_be_tried_out_on_echo_without_taking_its_server_away(tmp_path: Path) -> None:
+    doc = copy.deepcopy(BASE)
+    doc["models"]["main"] = {"provider": "openai_compatible", "base_url": "http://127.0.0.1:1/v1", "stream": True}
+    doc["models"]["main"] |= {"model": "x"}
+    path = write_project(tmp_path, json.dumps(doc), FILES)
+    pipeline = load_pipeline(path, overrides={"models.main.provider": "echo"})
+    assert [(w.code, w.message.split()[0]) for w in pipeline.warnings if w.code == "C207"] == [
+        ("C207", "'base_url'"),
+        ("C207", "'stream'"),
+    ]

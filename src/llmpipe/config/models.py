@@ -20,6 +20,16 @@ from llmpipe.types import EMPTY, Model, Price
 
 _FAULTS = ("rate_limit", "server_error", "timeout", "invalid_json", "schema_violation", "truncated", "refusal")
 _ECHO_PARAMS = ("force_error", "latency_s", "faults")
+# What only a server obeys. Code of the user's own is given its key by `api_key_env`.
+_FOR_SERVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "echo": ("base_url", "api_key_env", "headers", "schema_mode", "stream", "allow_http"),
+        "own": ("base_url", "headers", "schema_mode", "stream", "allow_http"),
+    }
+)
+_NO_SERVER: Mapping[str, str] = MappingProxyType(
+    {"echo": "'echo' answers here, without a server", "own": "its provider is code of your own; read it from `extra`"}
+)
 
 
 def read_models(pipeline: Fields, loading: Loading) -> dict[str, Model]:
@@ -118,6 +128,8 @@ def _reachable(model: Model, fields: Fields, loading: Loading) -> bool:
         return False
     if provider is not None and table.is_own(model.provider):
         check_module(provider, loading, what=f"model '{model.name}'", needed=False)
+    if not _obeyed(model, fields, loading, table.row_of(model.provider).wire):
+        return False
     try:
         table.resolve(model)
     except ValueError as error:
@@ -127,6 +139,22 @@ def _reachable(model: Model, fields: Fields, loading: Loading) -> bool:
         return False
     _check_params(model, fields, loading, table)
     return True
+
+
+def _obeyed(model: Model, fields: Fields, loading: Loading, wire: str) -> bool:
+    """Note the keys that nobody obeys where no server is asked. False if code of one's own is told so.
+
+    They only warn where `--set` named the provider: to try a model out on echo nobody has to take its server away.
+    """
+    node, provider = fields.node, fields.get("provider")
+    assert node is not None
+    assert provider is not None
+    found = [key for key in _FOR_SERVERS.get(wire, ()) if fields.get(key) is not None]
+    for key in found:
+        message = f"'{key}' of model '{model.name}' has no effect: {_NO_SERVER[wire]}"
+        tell = loading.problems.add if provider.source.path else loading.problems.warn
+        tell("C207", message, node.key_place(key), hint="remove it")
+    return not found or wire != "own"
 
 
 _CODES = {"base_url": "P452", "api_key_env": "P453", "headers": "P456", "schema_mode": "P457"}
