@@ -297,3 +297,43 @@ def test_a_list_with_a_fault_is_refused(data: bytes, code: str) -> None:
         list(iter_list(io.BytesIO(data), file="rows.yaml"))
     assert caught.value.problems[-1].code == code
     assert caught.value.problems[-1].place.file == "rows.yaml"
+
+
+TRAPPED = """\
+a: {{ one }}
+b:
+  - {x: {{ two }}, y: 1}
+  - {x: {{ three }}}
+c: "d" in e
+d: @f
+e: f: g
+f: *unknown
+g: !tag h
+i: {{ two }} words {% if x %} # said
+j: 1
+j: 2
+"""
+
+
+def test_what_is_wrong_below_a_value_that_wants_quotes_is_told_too() -> None:
+    node, problems = parse(SourceText(TRAPPED, file="f"))
+    places = [(p.code, p.place.line, p.place.column) for p in problems]
+    assert places == [
+        ("Y109", 1, 4), ("Y109", 3, 9), ("Y109", 4, 9), ("Y109", 5, 4), ("Y109", 6, 4), ("Y109", 7, 4),
+        ("Y106", 8, 4), ("Y108", 9, 4), ("Y109", 10, 4), ("Y104", 12, 1),
+    ]  # fmt: skip
+    assert node is not None
+    assert (node.value["a"].value, node.value["c"].value) == ("{{ one }}", '"d" in e')
+    assert [row.plain() for row in node.value["b"].value] == [{"x": "{{ two }}", "y": 1}, {"x": "{{ three }}"}]
+
+
+def test_a_text_that_is_no_yaml_behind_a_trap_tells_both() -> None:
+    assert [p.code for p in found("a: {{ x }}\nb: [1\nc: 2\n")] == ["Y109", "Y103"]
+
+
+@given(st.text(alphabet="ab:{}[]%@*&!\"' \n-#", max_size=60))
+def test_whatever_stands_in_a_file_its_problems_have_places_in_it(text: str) -> None:
+    node, problems = parse(SourceText(text, file="f"))
+    assert problems or node is not None
+    lines = text.split("\n")
+    assert all(1 <= p.place.line <= len(lines) and p.place.column <= len(lines[p.place.line - 1]) + 1 for p in problems)

@@ -18,6 +18,7 @@ _LONGEST, _DEEPEST = 2_000, 30  # characters of one type, and brackets open at o
 _FAILURES = 500  # brackets that are never closed, before the rest of the text is left alone
 _SIGNS = "[]{},:#"
 _STAND_INS = "".join(chr(0xE000 + index) for index in range(len(_SIGNS)))  # of the private use area
+_SHROUD = chr(0xE000 + len(_SIGNS))
 _MASK = str.maketrans(_SIGNS, _STAND_INS)
 _UNMASK = str.maketrans(_STAND_INS, _SIGNS)
 
@@ -40,6 +41,16 @@ def masked(text: str, *, patterns: bool = False) -> str | None:
 def unmasked(value: str) -> str:
     """A value as it stands in the file."""
     return value.translate(_UNMASK)
+
+
+def shrouded(text: str, start: int, end: int) -> str:
+    """The text with the characters from `start` to `end` hidden in one plain word, which `is_shroud` knows again."""
+    return text[:start] + _SHROUD * (end - start) + text[end:]
+
+
+def is_shroud(value: str) -> bool:
+    """Whether a scalar stands for hidden characters."""
+    return bool(value) and not value.strip(_SHROUD)
 
 
 def _types(text: str) -> list[tuple[int, int]]:

@@ -43,13 +43,21 @@ class SourceText:
         """The place of the characters from `start` to `end`; the width stays on the first line."""
         if self._fixed is not None:
             return self._fixed
-        if self._starts is None:
-            self._starts = [0, *(m.end() for m in _BREAK.finditer(self.text))]
-        row = bisect_right(self._starts, start) - 1
-        stop = self._starts[row + 1] if row + 1 < len(self._starts) else len(self.text)
+        starts = self._line_starts()
+        row = bisect_right(starts, start) - 1
+        stop = starts[row + 1] if row + 1 < len(starts) else len(self.text)
         stop = start + len(self.text[start:stop].rstrip())
         width = max(1, min(end if end is not None else start + 1, stop) - start)
-        return Place(self.file, row + 1, start - self._starts[row] + 1, width)
+        return Place(self.file, row + 1, start - starts[row] + 1, width)
+
+    def index(self, place: Place) -> int:
+        """The index of the first character of a place in this text."""
+        return 0 if self._fixed is not None else self._line_starts()[place.line - 1] + place.column - 1
+
+    def _line_starts(self) -> list[int]:
+        if self._starts is None:
+            self._starts = [0, *(m.end() for m in _BREAK.finditer(self.text))]
+        return self._starts
 
 
 @dataclass(slots=True, eq=False)

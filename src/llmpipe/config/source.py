@@ -12,14 +12,15 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from llmpipe.config.flow_types import masked, unmasked
-from llmpipe.config.nodes import Node, SourceText
+from llmpipe.config.flow_types import is_shroud, masked, shrouded, unmasked
+from llmpipe.config.nodes import SPOILT, Node, SourceText
 from llmpipe.config.scalars import BadNumber, resolve
-from llmpipe.config.yaml_traps import advise
+from llmpipe.config.yaml_traps import advise, end_of_braces
 from llmpipe.errors import ConfigError, Place, Problem
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
+MAX_TRAPS = 50  # values that want quotes, before the rest of a file is left alone
 MAX_NODES = 100_000  # aliases counted with all they stand for
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -51,15 +52,31 @@ def decode(data: bytes, *, file: str, path: Path | None = None, max_bytes: int =
 
 def parse(source: SourceText) -> tuple[Node | None, list[Problem]]:
     """The document of a text, and what is wrong with it; the node is None if nothing usable could be built."""
-    node, problems = _parsed(source, source.text)
+    known = source.text
+    node, problems = _parsed(source, known)
     for patterns in (False, True):
         if not any(problem.code in ("Y103", "Y109") for problem in problems):
             break
         text = masked(source.text, patterns=patterns)
         again = _parsed(source, text) if text is not None else (None, problems)
-        if again[0] is not None or _reaches_further(again[1], problems):
-            node, problems = again
-    return node, problems
+        if text is not None and (again[0] is not None or _reaches_further(again[1], problems)):
+            (node, problems), known = again, text
+    return (node, problems) if node is not None else _beyond_traps(source, known, problems)
+
+
+def _beyond_traps(source: SourceText, text: str, problems: list[Problem]) -> tuple[Node | None, list[Problem]]:
+    """Values that want quotes read as if they had them, so that what is wrong below them is told as well."""
+    node: Node | None = None
+    told: list[Problem] = []
+    while node is None and problems[-1].code == "Y109" and len(told) < MAX_TRAPS:
+        trap = problems[-1]
+        start = source.index(trap.place)
+        text = shrouded(text, start, start + trap.place.width)
+        node, found = _parsed(source, text)
+        if node is None and not (found and found[-1].place.line > trap.place.line):
+            break
+        told, problems = [*told, trap], found
+    return node, sorted([*told, *problems], key=lambda problem: (problem.place.line, problem.place.column))
 
 
 def _parsed(source: SourceText, text: str) -> tuple[Node | None, list[Problem]]:
@@ -192,8 +209,11 @@ class _Builder:
     def _scalar(self, event: Any) -> None:
         self._refuse_tag(event)
         raw = unmasked(event.value) if self.is_masked else event.value
+        wants_quotes = self.is_masked and is_shroud(raw)
+        if wants_quotes:
+            raw = self.source.text[event.start_mark.index : event.end_mark.index]
         kind, value = "str", raw
-        if event.implicit[0]:
+        if event.implicit[0] and not wants_quotes:
             try:
                 kind, value = resolve(raw)
             except BadNumber as error:
@@ -219,12 +239,11 @@ class _Builder:
     def _refuse_key(self, parent: Node, event: Any) -> None:
         start = event.start_mark.index
         if self.source.text[parent.start : parent.start + 2] == "{{" and start == parent.start + 1:
-            line_end = self.source.text.find("\n", start)
             self.report(
                 "Y109",
                 "'{{' opens a YAML mapping here, not a template",
                 parent.start,
-                line_end if line_end >= 0 else len(self.source.text),
+                end_of_braces(self.source.text, parent.start),
                 hint="quote this",
                 note="write it as \"{{ ... }}\", or as a block after '|'",
             )
@@ -233,15 +252,18 @@ class _Builder:
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag is not None and event.tag != "!":
-            self._stop("Y108", f"the tag '{event.tag}' is not used here", event, hint="quote this if it is text")
+            start, end = event.start_mark.index, event.end_mark.index
+            self.report("Y108", f"the tag '{event.tag}' is not used here", start, end, hint="quote this if it is text")
 
     def _alias(self, event: Any) -> None:
         if any(frame.anchor == event.anchor for frame in self._frames):
             self._stop("Y106", f"the alias '*{event.anchor}' stands inside of what it names", event)
         known = self._anchors.get(event.anchor)
         if known is None:
-            note = f"no '&{event.anchor}' stands above"
-            self._stop("Y106", f"unknown alias '*{event.anchor}'", event, hint="quote this if it is text", note=note)
+            start, end = event.start_mark.index, event.end_mark.index
+            message, note = f"unknown alias '*{event.anchor}'", f"no '&{event.anchor}' stands above"
+            self.report("Y106", message, start, end, hint="quote this if it is text", note=note)
+            self._complete(Node("null", None, self.source, start, end, style=SPOILT), None, 1)
             return
         self._complete(known[0], None, known[1])
 

@@ -44,6 +44,8 @@ class _Checker:
         self.spoilt: list[Node] = []
 
     def check(self, node: Node, body: Definition, path: Path) -> None:
+        if node.is_spoilt:
+            return
         words = body
         body = {**deref(body), **body} if "$ref" in body else body
         if "anyOf" in body:

@@ -54,6 +54,19 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
     return _plain(said, place)
 
 
+def end_of_braces(text: str, start: int) -> int:
+    """Behind the value that begins with the braces at `start`: the end of the line, or of the braces in a flow."""
+    line_end = text.find("\n", start)
+    line = text[start : line_end if line_end >= 0 else len(text)]
+    depth = 0
+    for offset, sign in enumerate(line):
+        depth += {"{": 1, "}": -1}.get(sign, 0)
+        if depth == 0:
+            behind = line[offset + 1 :].lstrip()
+            return start + (offset + 1 if behind[:1] in (",", "}", "]") else len(line))
+    return start + len(line)
+
+
 def _shifted(source: SourceText, index: int) -> Problem | None:
     """The problem of a line that begins in a column in which nothing above it does."""
     line, start = _line_at(source, index)
