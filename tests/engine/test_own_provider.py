@@ -145,7 +145,7 @@ def test_its_key_is_missing_like_any_other(project: Project, code: str) -> None:
 )
 def test_what_it_would_ignore_is_refused(project: Project, code: str, line: str) -> None:
     project.rows("d.jsonl", [{"id": "one"}])
-    with pytest.raises(ConfigError, match=f"C207 '{line.partition(':')[0]}' of model '\w+' has no effect"):
+    with pytest.raises(ConfigError, match=rf"C207 '{line.partition(':')[0]}' of model '\w+' has no effect"):
         project.load(pipeline(code, "answer").replace("model: tiny", f"model: tiny, {line}"))
 
 
