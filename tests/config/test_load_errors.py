@@ -519,9 +519,9 @@ def test_the_columns_of_lines_are_those_that_their_rows_have(tmp_path: Path) -> 
     ("rows", "code", "part"),
     [
         ("id,body,tags\n1,a,b\n", "D306", "did you mean 'id'?"),
-        ("id;body\n1;a\n", "D307", "in pipelines/data/rows.csv, line 1"),
-        ("id,body,tags\n1,a\n", "D307", "in pipelines/data/rows.csv, line 2"),
-        ("id,id\n1,a\n", "D307", "in pipelines/data/rows.csv, line 1"),
+        ("id;body\n1;a\n", "D307", "pipelines/data/rows.csv:1"),
+        ("id,body,tags\n1,a\n", "D307", "pipelines/data/rows.csv:2"),
+        ("id,id\n1,a\n", "D307", "pipelines/data/rows.csv:1"),
     ],
 )
 def test_what_the_first_row_tells_is_told_before_a_run(
@@ -534,7 +534,7 @@ def test_what_the_first_row_tells_is_told_before_a_run(
     text, (place,) = unmark(text)
     (problem,) = problems(tmp_path, text, {"data/rows.csv": rows})
     assert problem.code == code
-    assert part in f"{problem.hint} {problem.note}"
+    assert part in f"{problem.hint} {problem.place.file}:{problem.place.line}"
     assert code != "D306" or place_of(problem) == place
 
 

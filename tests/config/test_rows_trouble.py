@@ -200,3 +200,11 @@ def test_the_column_of_what_is_not_json_is_known(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read(path, format)
         assert (caught.value.line, caught.value.column) == (line, 7)
+
+
+def test_a_row_that_breaks_off_is_told_at_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": 1}\n{"id": 2\n{"id": 3}\n')
+    with pytest.raises(DataError, match="breaks off") as caught:
+        list(read_rows(Dataset("d", (path,), "jsonl", "id", Place("x.yaml"))))
+    assert (caught.value.line, caught.value.column) == (2, 9)

@@ -15,6 +15,7 @@ from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
 from llmpipe.config.pipeline import Dataset
 from llmpipe.config.shapes import ANY, Shape, record
+from llmpipe.errors import DataError
 
 _FORMATS = {
     ".jsonl": "jsonl",
@@ -109,14 +110,10 @@ def row_shape(dataset: Dataset, node: Node, loading: Loading) -> Shape:
         return record(fixed, sure=True, what="columns")
     if dataset.stdin:
         return ANY
-    from llmpipe.errors import DataError
-
     try:
         rows, is_all = _peeked(dataset)
     except DataError as error:
-        at = f"in {error.file}{f', line {error.line}' if error.line else ''}"
-        message = f"dataset '{dataset.name}': {error.message}"
-        loading.problems.add(error.row_code, message, node.value.get("path", node), note=at)
+        _unreadable(error, dataset, node.value.get("path", node), loading)
         return ANY
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
     if not columns:
@@ -130,6 +127,15 @@ def row_shape(dataset: Dataset, node: Node, loading: Loading) -> Shape:
     return record(columns, sure=dataset.format in ("csv", "tsv"), what="columns", seen=seen)
 
 
+def _unreadable(error: DataError, dataset: Dataset, path: Node, loading: Loading) -> None:
+    """A fault of a row stands at the row, one of the whole file where the file is named."""
+    message = f"dataset '{dataset.name}': {error.message}"
+    if error.line:
+        loading.problems.extend([replace(error.problem(), message=message)])
+    else:
+        loading.problems.add(error.row_code, message, path, note=f"in {error.file}")
+
+
 def _peeked(dataset: Dataset) -> tuple[list[Mapping[str, Any]], bool]:
     """The first rows, and whether they are all. Raises DataError for the first row; what follows is the run's to tell.
 
@@ -137,7 +143,6 @@ def _peeked(dataset: Dataset) -> tuple[list[Mapping[str, Any]], bool]:
     """
     from llmpipe.config.rows import read_rows
     from llmpipe.config.rows_json import canonical
-    from llmpipe.errors import DataError
 
     most = 1 if dataset.format in ("csv", "tsv") else _PEEK_ROWS
     found: list[Mapping[str, Any]] = []

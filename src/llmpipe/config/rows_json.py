@@ -74,9 +74,11 @@ def _trouble(error: Exception, text: str, *, file: str, line: int, start: int = 
     if isinstance(error, RecursionError):
         return DataError("the value is nested too deeply", file=file, line=line, code="D309")
     if isinstance(error, json.JSONDecodeError):
-        at = line + text.count("\n", start, error.pos)
-        column = error.pos - max(text.rfind("\n", start, error.pos), start - 1)
-        torn = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        end = len(text.rstrip())
+        spot = min(error.pos, end)
+        at = line + text.count("\n", start, spot)
+        column = spot - max(text.rfind("\n", start, spot), start - 1)
+        torn = spot == end or error.msg.startswith("Unterminated string")
         words = error.msg.removesuffix(" at").removesuffix(" starting")
         said = _comma_too_many(text, error.pos) or f"{words[:1].lower()}{words[1:]}"
         message = f"not JSON at column {column}: {said}{'; the row breaks off here' if torn else ''}"

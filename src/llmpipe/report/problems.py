@@ -38,7 +38,8 @@ def _block(problem: Problem) -> list[str]:
     head = _wrapped(f"{problem.severity}[{problem.code}]: {plain(mask(problem.message))}", indent="  ")
     lines = _lines_of(place.file)
     if not lines or place.line > len(lines):
-        at = f":{place.line}:{place.column}" if place.line > 1 else ""
+        is_row = problem.code.startswith("D3") and problem.code != "D301"
+        at = f":{place.line}:{place.column}" if is_row or (place.line, place.column) != (1, 1) else ""
         return [*head, f"  --> {plain(place.file)}{at}", *_advice(problem, "   ")]
     margin = " " * len(str(place.line))
     where = f"   ({plain(problem.where)})" if problem.where else ""
