@@ -88,7 +88,7 @@ def test_an_output_that_could_not_be_published_is_found_before_anything_is_sent(
         partial = here("run", FILE, "--output", str(runs), "--limit", "1")
     assert done.code == 2
     assert "error[O524]: the output 'pages/page.md' could not be written: the folder" in " ".join(done.err.split())
-    assert "--> pipelines/small.yaml:16:5" in done.err
+    assert "--> pipelines/small.yaml:16:30" in done.err
     assert "nothing was sent" in done.err
     assert partial.code == 0, partial.err
 

@@ -16,7 +16,7 @@ from llmpipe.config.quantities import parse_duration, parse_quantity
 from llmpipe.config.vars import parse_assignments, parse_overrides
 from llmpipe.errors import ConfigError
 from llmpipe.policy import Budget, CachePolicy, Limits, MaxFailures, MinSuccess, Retry, Timeout
-from tests.config.project import attempt, load, problems, write_project
+from tests.config.project import attempt, load, place_of, problems, write_project
 
 HEAD = (
     "version: 1\ndatasets: {rows: {path: data/rows.csv, key: id}}\nmodels: {m: {provider: echo}, n: {provider: echo}}\n"
@@ -254,7 +254,7 @@ def test_given_vars_take_the_declared_types(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("teem=x", "C220 the pipeline declares no var 'teem', which --var or --vars-file gives did you mean 'team'?"),
+        ("teem=x", "C220 the pipeline declares no var 'teem', which --var gives did you mean 'team'?"),
         ("size=many", "C222 --var size wants a whole number, not 'many'"),
         ("size=1.5", "C222 --var size wants a whole number, not 1.5"),
         ("size=true", "C222 --var size wants a whole number, not true"),
@@ -272,6 +272,21 @@ def test_given_vars_take_the_declared_types(tmp_path: Path) -> None:
 def test_a_var_of_the_wrong_kind(given: str, said: str, tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, VARS, vars=parse_assignments([given]))
     assert f"{problem.code} {problem.message} {problem.hint}".strip() == said
+
+
+def test_a_wrong_value_in_a_file_of_vars_is_told_where_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "v.yaml").write_text("# vars\nteam: Ops\nsize:   many\nteem: x\nloud: yes\n")
+    given = parse_assignments([], [tmp_path / "v.yaml"])
+    told = problems(tmp_path, VARS, vars=given)
+    assert [(p.code, p.message, place_of(p)) for p in told] == [
+        ("C222", "var 'size' wants a whole number, not 'many'", (3, 9, 4)),
+        ("C220", "the pipeline declares no var 'teem', which a file of vars gives", (4, 1, 4)),
+        ("C222", "var 'loud' wants true or false, not 'yes'", (5, 7, 3)),
+    ]
+    assert {Path(p.place.file).name for p in told} == {"v.yaml"}
+    (tmp_path / "w.yaml").write_text("size: many\n")
+    (problem,) = problems(tmp_path, VARS, vars=parse_assignments(["size=all"], [tmp_path / "w.yaml"]))
+    assert (problem.message, problem.place.file) == ("--var size wants a whole number, not 'all'", "the command line")
 
 
 def test_a_value_that_begins_with_an_at_sign() -> None:

@@ -134,6 +134,21 @@ def test_code_that_cannot_be_called_is_told_before_anything_is_sent(
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(("what", "allowed", "wrong"), [("answer", False, "C251"), ("nothing", True, "C250")])
+def test_code_of_a_model_is_told_of_where_the_model_names_it(
+    project: Project, code: str, what: str, allowed: bool, wrong: str
+) -> None:
+    project.variables["HOUSE_API_KEY"] = KEY
+    project.rows("d.jsonl", [{"id": "one"}])
+    with pytest.raises(ConfigError) as caught:
+        project.run(pipeline(code, what), allow_python=allowed)
+    (problem,) = caught.value.problems
+    (path,) = (project.root / "pipelines").glob("*.yaml")
+    line = path.read_text().split("\n")[problem.place.line - 1]
+    assert problem.code == wrong
+    assert line[problem.place.column - 1 :][: problem.place.width] == f'"{code}:{what}"'
+
+
 def test_its_key_is_missing_like_any_other(project: Project, code: str) -> None:
     project.rows("d.jsonl", [{"id": "one"}])
     with pytest.raises(KeyMissing, match="HOUSE_API_KEY"):

@@ -16,7 +16,7 @@ from llmpipe.config.fields import Fields
 from llmpipe.config.fingerprint import Fingerprint, changes, fingerprint
 from llmpipe.config.include import apply_overrides, merge_includes
 from llmpipe.config.loading import Loading
-from llmpipe.config.models import check_model_names, read_models
+from llmpipe.config.models import check_model_names, provider_places, read_models
 from llmpipe.config.nodes import Node
 from llmpipe.config.order import sort_steps
 from llmpipe.config.paths import Fence, allowed, project_root
@@ -125,6 +125,7 @@ def _resolve(
         vars=MappingProxyType(dict(loading.vars)),
         datasets=MappingProxyType(datasets),
         models=MappingProxyType(models),
+        providers=MappingProxyType(provider_places(fields)),
         steps=tuple(steps.values()),
         order=order,
         scopes=MappingProxyType(dict(scopes.made)),

@@ -16,6 +16,7 @@ from llmpipe.config.near import did_you_mean, listed, nearest
 from llmpipe.config.nodes import Node
 from llmpipe.config.policies import read_limits
 from llmpipe.config.quantities import fraction, seconds, whole
+from llmpipe.errors import Place
 from llmpipe.types import EMPTY, Model, Price
 
 _FAULTS = ("rate_limit", "server_error", "timeout", "invalid_json", "schema_violation", "truncated", "refusal")
@@ -67,6 +68,12 @@ def _read(name: str, node: Node, loading: Loading) -> Model | None:
         stream=fields.read("stream", plain, None),
     )
     return model if provider is not None and _reachable(model, fields, loading) else None
+
+
+def provider_places(pipeline: Fields) -> dict[str, Place]:
+    """Where each model names its provider."""
+    nodes = {name: Fields(node, "model", pipeline.problems).get("provider") for name, node in pipeline.each("models")}
+    return {name: node.place for name, node in nodes.items() if node is not None}
 
 
 def _filled(fields: Fields, key: str, loading: Loading) -> str | None:

@@ -136,7 +136,7 @@ class Published:
     path: Path  # absolute, inside the project root
     format: Literal["csv", "tsv", "jsonl", "json", "text"]
     columns: Mapping[str, Expression]  # empty: key and output
-    place: Place
+    place: Place  # of its `path`
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,7 @@ class Pipeline:
     outputs: tuple[Published, ...] = ()
     sources: tuple[SourceFile, ...] = ()
     overrides: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # --set
+    providers: Mapping[str, Place] = field(default_factory=lambda: EMPTY)  # where each model names its provider
     warnings: tuple[Any, ...] = ()  # Problems that do not stop a run
 
     def step(self, id: str) -> Step:

@@ -68,7 +68,7 @@ def _read(node: Node, scopes: Scopes, references: References, loading: Loading) 
             "O522", "a text has no columns", node.key_place("columns"), note="set `format: csv`, or remove `columns`"
         )
     expressions = _columns(columns, step, scopes, references, loading)
-    return Published(step, path, format, expressions, node.place)  # type: ignore[arg-type]
+    return Published(step, path, format, expressions, path_node.place)  # type: ignore[arg-type]
 
 
 def _path(node: Node, loading: Loading) -> Path | None:

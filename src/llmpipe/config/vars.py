@@ -30,7 +30,25 @@ _WORDS = {"string": "text", "integer": "a whole number", "number": "a number", "
     "object": "a mapping",
 }
 _GIVEN = "the command line"
+_AT_THE_LINE = Place(_GIVEN)
 _TRUE, _FALSE = frozenset({"yes", "y", "on", "1", "t"}), frozenset({"no", "n", "off", "0", "f"})
+
+
+class Given(dict[str, Any]):
+    """The values that are given for vars, by name. `names` and `values_at` are the places of those from a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: dict[str, Place] = {}
+        self.values_at: dict[str, Place] = {}
+
+    def put(self, name: str, value: Any, *, name_at: Place | None = None, value_at: Place | None = None) -> None:
+        """Note a value; the later one of a name counts, wherever the earlier stood."""
+        self[name] = value
+        for places, place in ((self.names, name_at), (self.values_at, value_at)):
+            places.pop(name, None)
+            if place is not None:
+                places[name] = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +73,16 @@ def read_vars(pipeline: Fields, given: Mapping[str, Any], problems: Problems) ->
     for name in given:
         if name not in declared:
             hint, note = did_you_mean(name, declared), f"declared under `vars`: {listed(declared)}"
-            message = f"the pipeline declares no var '{name}', which --var or --vars-file gives"
-            problems.add("C220", message, Place(_GIVEN), hint=hint, note=note)
+            at = given.names.get(name) if isinstance(given, Given) else None
+            by = "--var" if at is None else "a file of vars"
+            message = f"the pipeline declares no var '{name}', which {by} gives"
+            problems.add("C220", message, at or _AT_THE_LINE, hint=hint, note=note)
     return {name: _value(d, given, problems) for name, d in declared.items()}
 
 
 def parse_assignments(
     assignments: Sequence[str], files: Sequence[Path] = (), *, problems: Problems | None = None
-) -> dict[str, Any]:
+) -> Given:
     """The vars that `--var name=value`, `--var name=@file` and `--vars-file` give; the later wins, --var over files.
 
     `@@` begins a value that begins with `@`.
@@ -70,18 +90,18 @@ def parse_assignments(
     Values of --var stay text until the pipeline says what type they have. Raises ConfigError, or adds to `problems`
     where they are collected.
     """
-    found: dict[str, Any] = {}
+    found = Given()
     told = Problems() if problems is None else problems
     for path in files:
-        found.update(_from_file(path, told))
+        _take_file(path, found, told)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
-            told.add("C220", f"--var {assignment}: write it as name=value or name=@file", Place(_GIVEN))
+            told.add("C220", f"--var {assignment}: write it as name=value or name=@file", _AT_THE_LINE)
         elif value.startswith("@") and not value.startswith("@@"):
-            found[name.strip()] = _file_text(Path(value[1:]), told)
+            found.put(name.strip(), _file_text(Path(value[1:]), told))
         else:
-            found[name.strip()] = value[1:] if value.startswith("@@") else value
+            found.put(name.strip(), value[1:] if value.startswith("@@") else value)
     if problems is None:
         told.check()
     return found
@@ -94,7 +114,7 @@ def parse_overrides(assignments: Sequence[str], *, problems: Problems | None = N
     for assignment in assignments:
         path, equals, value = assignment.partition("=")
         if not equals or not path.strip():
-            told.add("C224", f"--set {assignment}: write it as path.to.key=value", Place(_GIVEN))
+            told.add("C224", f"--set {assignment}: write it as path.to.key=value", _AT_THE_LINE)
         else:
             found[path.strip()] = value
     if problems is None:
@@ -102,7 +122,7 @@ def parse_overrides(assignments: Sequence[str], *, problems: Problems | None = N
     return found
 
 
-def _from_file(path: Path, problems: Problems) -> dict[str, Any]:
+def _take_file(path: Path, given: Given, problems: Problems) -> None:
     try:
         root, found = parse(read_text(path, file=display(path)))
     except ConfigError as error:
@@ -110,7 +130,9 @@ def _from_file(path: Path, problems: Problems) -> dict[str, Any]:
     problems.extend(found)
     if root is not None and root.kind != "map":
         problems.add("C220", "a file of vars is a mapping of names to values", root)
-    return dict(root.plain()) if root is not None and root.kind == "map" else {}
+    if root is not None and root.kind == "map":
+        for name, node in root.value.items():
+            given.put(name, node.plain(), name_at=root.key_place(name), value_at=node.place)
 
 
 def _file_text(path: Path, problems: Problems) -> str:
@@ -170,7 +192,9 @@ def _value(d: Declaration, given: Mapping[str, Any], problems: Problems) -> Any:
         value = _read_as(d, value)
     if fault := _fault(d, value):
         note = f"declared in line {d.place.line} of {d.place.file}"
-        problems.add("C222", f"--var {d.name} {fault}", Place(_GIVEN), hint=_truth(d, value), note=note)
+        at = given.values_at.get(d.name) if isinstance(given, Given) else None
+        what = f"--var {d.name}" if at is None else f"var '{d.name}'"
+        problems.add("C222", f"{what} {fault}", at or _AT_THE_LINE, hint=_truth(d, value), note=note)
         return _stand_in(d)
     return value
 

@@ -63,8 +63,5 @@ def load_providers(pipeline: Pipeline, models: Iterable[Model]) -> Mapping[str, 
 
 
 def _place(model: Model, pipeline: Pipeline) -> Place:
-    """A step that may ask the model; else the head of the file."""
-    for step in pipeline.steps:
-        if model.name in step.models:
-            return step.place
-    return Place(str(pipeline.path))
+    """Where the model names its provider; the head of the file for a model that is in none."""
+    return pipeline.providers.get(model.name, Place(str(pipeline.path)))
