@@ -15,6 +15,7 @@ from typing import IO, Any
 _DRAFT = ".part"
 _FORGOTTEN_S = 3600.0
 
+
 def private_folder(path: Path) -> Path:
     """Make a folder (and those above it that are missing) that only its owner may enter. Raises OSError."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
