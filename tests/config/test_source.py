@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmpipe.config.nodes import Node, SourceText
-from llmpipe.config.source import MAX_BYTES, decode, iter_list, parse, read_text
+from llmpipe.config.source import iter_list, parse
+from llmpipe.config.text_files import MAX_BYTES, decode, read_text
 from llmpipe.errors import ConfigError, Problem
 from tests.config.project import place_of, unmark
 

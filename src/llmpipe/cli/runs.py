@@ -94,7 +94,8 @@ def pipeline_name(word: str | None) -> str | None:
 
     path = Path(word)
     if path.is_file():
-        from llmpipe.config.source import parse, read_text
+        from llmpipe.config.source import parse
+        from llmpipe.config.text_files import read_text
 
         node, _problems = parse(read_text(path, file=word))
         plain = node.plain() if node is not None and node.kind == "map" else {}

@@ -57,7 +57,8 @@ def pipeline_schema() -> str:
 def _expanded(name: str) -> dict[str, Any]:
     from pathlib import Path
 
-    from llmpipe.config.source import MAX_BYTES, decode, parse, read_text
+    from llmpipe.config.source import parse
+    from llmpipe.config.text_files import MAX_BYTES, decode, read_text
     from llmpipe.errors import ConfigError, SchemaUnusable
     from llmpipe.structured.short_form import expand
 

@@ -13,8 +13,8 @@ from llmpipe.config.nodes import Node, SourceText
 from llmpipe.config.paths import Fence, PathRefused, display
 from llmpipe.config.pipeline import SourceFile
 from llmpipe.config.problems import Problems
-from llmpipe.config.source import MAX_BYTES, read_text
 from llmpipe.config.templates import Expression, Read, Template, compile_expression, compile_template
+from llmpipe.config.text_files import MAX_BYTES, read_text
 from llmpipe.errors import ConfigError, ItemError, Place
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
 from llmpipe.config.paths import display
 from llmpipe.config.problems import Problems
-from llmpipe.config.source import parse, parse_value, read_text
+from llmpipe.config.source import parse, parse_value
+from llmpipe.config.text_files import read_text
 from llmpipe.errors import ConfigError, Place
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
