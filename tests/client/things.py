@@ -11,6 +11,7 @@ from llmpipe.client.allowance import RetryAllowance
 from llmpipe.client.call import Call, Deps
 from llmpipe.client.naming import named
 from llmpipe.client.redact import Redactor
+from llmpipe.client.refusals import Refusals
 from llmpipe.policy import CallPolicy
 from llmpipe.types import Attempt, LLMRequest, LLMResponse, Model, Usage
 
@@ -83,6 +84,7 @@ def deps(hand: HandClock | None = None, *, models: Mapping[str, Model] | None = 
         "secrets": lambda name: None,
         "transport": None,
         "redactor": Redactor(()),
+        "refusals": Refusals(),
         "logger": Lines(),
         "models": known,
         "resolve": lambda name: named(name, known),

@@ -44,10 +44,16 @@ def aimed(call: Call, model: Model, target: Target) -> Call:
     return twin
 
 
+def in_prompt(call: Call) -> Call:
+    """The same question to the same model with the schema in the prompt: it goes on counting the attempts of `call`."""
+    dialect = replace(call.target.dialect, schema_mode="prompt")
+    return aimed(call, call.model, replace(call.target, dialect=dialect))
+
+
 def asking(call: Call, asked: LLMRequest) -> Call:
     """Another question to the model that answered, as part of the same call; the fallbacks behind it are left."""
     by = call.answerer
-    if by is None:
+    if by is None or by.model.name == call.model.name:  # with the schema in the prompt: known by now, and done again
         return _going_on(call, asked, call.model, call.target, policy=call.policy)
     names, words = _fallbacks(call)
     behind = names[names.index(by.model.name) + 1 :] if by.model.name in names else ()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmpipe.client.http import Transport
     from llmpipe.client.journal import Journal
     from llmpipe.client.redact import Redactor
+    from llmpipe.client.refusals import Refusals
     from llmpipe.providers.table import Target
 
 
@@ -73,12 +74,17 @@ class Call:
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
     reserved: Amount | None = None  # of the budget, for the attempt that is under way
     order: int = 0  # of the calls that wait at a gate the one of the lowest order goes first
-    answerer: Call | None = None  # the call to the fallback that was asked last, where one was
+    answerer: Call | None = None  # the call made in this one's place: to a fallback, or with the schema in the prompt
 
     @property
     def number(self) -> int:
         """The number of the attempt that is under way or would be next, from 1, fallbacks counted through."""
         return len(self.attempts) + 1
+
+    @property
+    def last(self) -> Call:
+        """The call that was asked last in this one's place; this one where there was none."""
+        return self if self.answerer is None else self.answerer.last
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[LLMResponse]]
@@ -99,6 +105,7 @@ class Deps:
     secrets: Callable[[str], str | None]  # name of a variable -> its value
     transport: Transport
     redactor: Redactor
+    refusals: Refusals
     logger: Any  # loguru's logger, or what offers the same `bind(...).info(...)`
     models: Mapping[str, Model]
     resolve: Callable[[str], tuple[Model, Target]]  # a model's name, as in LLMRequest.model

@@ -20,6 +20,7 @@ from llmpipe.client.override import CURRENT, overridden
 from llmpipe.client.own import own_provider
 from llmpipe.client.reask import ask
 from llmpipe.client.redact import Redactor
+from llmpipe.client.refusals import Refusals
 from llmpipe.client.room import Parts, Room, open_room
 from llmpipe.errors import BadRequest
 from llmpipe.policy import CachePolicy, CallPolicy, Retry, Timeout
@@ -44,7 +45,8 @@ class LLMClient:
     calls without a policy of their own. `providers` holds code that answers (docs/own-provider.md), by the
     "module:object" that models name. `secrets` finds the value of a variable by its name, `proxies` says how hosts are
     reached; both come from the process environment unless they are given. `budget` and `redactor` are shared by all
-    calls; a key that is used is made known to the redactor. `logger` is loguru's unless another one is given.
+    calls; a key that is used is made known to the redactor. `logger` is loguru's unless another one is given. `note` is
+    told in one sentence what a person should know besides: that a provider refuses an output schema.
 
     May be used from several threads and event loops; each loop has connections and gates of its own. Close it, or use
     it in a `with` or `async with` block.
@@ -63,6 +65,7 @@ class LLMClient:
         proxies: Proxies | None = None,
         budget: BudgetKeeper | None = None,
         redactor: Redactor | None = None,
+        note: Callable[[str], None] | None = None,
         logger: Any = None,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
@@ -84,6 +87,7 @@ class LLMClient:
             proxies=_proxies() if proxies is None else proxies,
             rng=random.Random() if rng is None else rng,  # noqa: S311 - spreads waits, guards nothing
             sleep=sleep,
+            refusals=Refusals(note),
             own={name: own_provider(name, answer, self._secret) for name, answer in providers.items()},
         )
         method = self._provider_call
@@ -185,6 +189,11 @@ class LLMClient:
     def gates(self) -> tuple[GateStats, ...]:
         """What the gates of the running event loop are doing."""
         return self._room().deps.gates.stats()
+
+    def schema_refused(self, name: str, schema: Mapping[str, Any]) -> str | None:
+        """What the provider of a model said when it refused to be asked natively for `schema`; None if it has not."""
+        model, target = self.resolve(name)
+        return self._parts.refusals.words(LLMRequest(model=name, prompt="", schema=schema), model, target)
 
     @property
     def cache(self) -> Cache:

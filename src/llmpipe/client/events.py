@@ -67,6 +67,12 @@ def cache_hit(logger: Any, call: Call, response: LLMResponse) -> None:
     logger.bind(**fields).info(Event("llm_cache_hit", fields))
 
 
+def schema_refused(logger: Any, call: Call, err: CallFailed) -> None:
+    """`llm_schema_refused`, once for a schema: from now on it stands in the prompt."""
+    fields: dict[str, Any] = {"request_id": call.request_id, "model": call.model.label, "error": err.message}
+    logger.bind(**fields).warning(Event("llm_schema_refused", fields))
+
+
 def call_ended(logger: Any, call: Call, err: CallFailed, *, latency_s: float) -> None:
     """`llm_call_failed` for a call that ended between attempts or before the first; `attempt` counts those made."""
     fields: dict[str, Any] = {

@@ -67,8 +67,8 @@ class _Talk:
 
     @property
     def answerer(self) -> Call:
-        """The call that was answered: a fallback's, where one stood in."""
-        return self._call.answerer or self._call
+        """The call that was answered: a fallback's, where one stood in, or the one with the schema in its prompt."""
+        return self._call.last
 
     async def answer(self) -> LLMResponse:
         """The next answer, whatever it holds. Raises CallFailed, with the tries before it."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmpipe.client.allowance import RetryAllowance
 from llmpipe.client.cache import Cache
 from llmpipe.client.call import Deps, Handler
+from llmpipe.client.refusals import Refusals
 from llmpipe.client.stack import build_stack
 from llmpipe.types import Model
 
@@ -38,6 +39,7 @@ class Parts:
     sleep: Callable[[float], Awaitable[Any]]
     own: Mapping[str, Handler] = field(default_factory=dict)
     allowance: RetryAllowance = field(default_factory=RetryAllowance)
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ def open_room(parts: Parts, override: Handler | None) -> Room:
         secrets=parts.secrets,
         transport=Transport(proxies=parts.proxies, ca_file=parts.proxies.ca_file),
         redactor=parts.redactor,
+        refusals=parts.refusals,
         logger=parts.logger,
         models=parts.models,
         resolve=parts.resolve,

@@ -98,6 +98,17 @@ def asked(request: LLMRequest, target: Target) -> Asked:
     return Asked("json_object" if plain else None, None, told, text)
 
 
+def native_name(request: LLMRequest, target: Target) -> str | None:
+    """Names what `target` is asked for natively of the request's schema: equal for equal copies; None if nothing is."""
+    if request.schema is None:
+        return None
+    mode = target.dialect.schema_mode
+    if mode == "json_object":
+        return mode if request.schema.get("type") == "object" else None
+    reduced = asked_schema(request, target)
+    return None if reduced is None else reduced.digest
+
+
 def instructed(turns: tuple[Message, ...], text: str) -> tuple[Message, ...]:
     """`turns` with `text` at the end of the first system turn, or where there is none of the last user turn."""
     spots = [i for i, turn in enumerate(turns) if turn.role == "system"][:1]

@@ -13,6 +13,7 @@ reason, and goes into the prompt instead. Limits: `dialects`, facts A3.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Reduced:
     schema: Mapping[str, Any] | None
     dropped: tuple[str, ...] = ()
     refused_reason: str | None = None
+    digest: str = ""  # of the copy, equal for equal ones
     _restorer: Restorer | None = field(default=None, repr=False, compare=False)
 
     def restore(self, value: Any) -> Any:
@@ -69,7 +71,8 @@ def reduce_for(document: Mapping[str, Any], dialect: str) -> Reduced:
 def _reduced(text: str, limits: SchemaLimits) -> Reduced:
     document = bundle(json.loads(text), folder=None, root=None).document
     if limits.keywords is None:
-        return Reduced({key: value for key, value in document.items() if key != "$schema"})
+        whole = {key: value for key, value in document.items() if key != "$schema"}
+        return Reduced(whole, digest=_digest(whole))
     reducer = _Reducer(document, limits)
     try:
         schema = reducer.whole()
@@ -79,7 +82,11 @@ def _reduced(text: str, limits: SchemaLimits) -> Reduced:
     if reason:
         return Reduced(None, refused_reason=reason)
     restorer = Restorer(document, wrapped=reducer.wrapped) if limits.all_required or reducer.wrapped else None
-    return Reduced(schema, tuple(dict.fromkeys(reducer.dropped)), None, restorer)
+    return Reduced(schema, tuple(dict.fromkeys(reducer.dropped)), None, _digest(schema), restorer)
+
+
+def _digest(schema: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()
 
 
 class _Reducer:
