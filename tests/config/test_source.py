@@ -290,7 +290,7 @@ def test_a_list_is_read_element_by_element() -> None:
         (b"- &x a\n- *x\n", "Y106"),
         (b"- [\n", "Y103"),
         (b"- 1: a\n", "Y105"),
-        (b"- \xff\n", "Y103"),
+        (b"- \xff\n", "Y101"),
     ],
 )
 def test_a_list_with_a_fault_is_refused(data: bytes, code: str) -> None:
@@ -338,3 +338,39 @@ def test_whatever_stands_in_a_file_its_problems_have_places_in_it(text: str) -> 
     assert problems or node is not None
     lines = text.split("\n")
     assert all(1 <= p.place.line <= len(lines) and p.place.column <= len(lines[p.place.line - 1]) + 1 for p in problems)
+
+
+@pytest.mark.parametrize("sign", ["\x85", "\u2028", "\u2029"])
+def test_what_ended_a_line_in_yaml_1_1_is_text(sign: str) -> None:
+    block = f"# a {sign} comment\na: |\n  one{sign}two\n  three\n"
+    text = f"{block}b: x{sign}y\nc: \"x{sign}y\"\nd: ['{sign}', e]\nf: 1\nf: 2\n"
+    node, problems = parse(SourceText(text, file="f"))
+    assert node is not None
+    values = {"a": f"one{sign}two\nthree\n", "b": f"x{sign}y", "c": f"x{sign}y", "d": [sign, "e"], "f": 1}
+    assert node.plain() == values
+    assert [(p.code, p.place.line) for p in problems] == [("Y104", 9)]
+    assert list(iter_list(io.BytesIO(f"- x{sign}y\n- |\n  a{sign}b\n".encode()), file="f")) == [
+        (1, f"x{sign}y"),
+        (2, f"a{sign}b\n"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['&a "«b»"', "&a «b»", "!  «b»", '! "«b»"', "&a\n  «b»", "&a # said\n   «b»", "&a |\n  «b»", '"\\\r\n  «b»"'],
+)
+def test_a_place_in_a_text_is_right_behind_anchors_tags_and_joined_lines(written: str) -> None:
+    text, places = unmark(f"x: {written}\n")
+    value = tree(text).value["x"]
+    place = value.locate_offset(value.value.index("b"))
+    assert (place.line, place.column, place.width) == places[0]
+
+
+def test_a_number_behind_an_exclamation_mark_is_text() -> None:
+    assert tree("a: ! 12\nb: ! |\n  12\n").plain() == {"a": "12", "b": "12\n"}
+
+
+def test_a_list_of_another_encoding_is_told_at_its_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        list(iter_list(io.BytesIO(b"- a\n" * 20_000 + b"- caf\xe9\n"), file="rows.yaml"))
+    assert caught.value.problems[-1].place.line == 20_001

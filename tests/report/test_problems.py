@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmpipe.errors import Place, Problem
+from llmpipe.report.figures import columns_of
 from llmpipe.report.problems import FORMS, WIDTH, render
 
 TEXT = """\
@@ -152,3 +153,22 @@ def test_the_values_of_a_dotenv_are_never_shown(tmp_path: Path, monkeypatch: pyt
         told = render(problems, form)
         assert not [word for word in ("hush", "open", "naked") if word in told]
     assert "MY_API_KEY=*****" in render(problems)
+
+
+@pytest.mark.parametrize(
+    ("before", "columns"),
+    [("日本語", 6), ("e\u0301", 1), ("\N{GRINNING FACE}", 2), ("a\tb", 3), ("a\u2028b", 3), ("\u202ea", 2)],
+)
+def test_the_caret_stands_below_what_is_meant_on_a_terminal(tmp_path: Path, before: str, columns: int) -> None:
+    file = tmp_path / "wide.yaml"
+    file.write_text(f"{before}nope\n", encoding="utf-8")
+    text = render([Problem("C210", "x", Place(str(file), 1, len(before) + 1, 4))])
+    assert f"  | {' ' * columns}^^^^\n" in f"{text}\n"
+
+
+def test_a_long_line_of_wide_characters_keeps_to_the_width(tmp_path: Path) -> None:
+    file = tmp_path / "wide.yaml"
+    file.write_text("日" * 200 + "nope" + "本" * 200, encoding="utf-8")
+    line, caret = render([Problem("C210", "x", Place(str(file), 1, 201, 4))]).splitlines()[3:5]
+    assert columns_of(line) <= WIDTH
+    assert columns_of(line[: line.index("nope")]) == caret.index("^^^^")

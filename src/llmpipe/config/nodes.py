@@ -16,6 +16,7 @@ Kind = Literal["map", "list", "str", "int", "float", "bool", "null"]
 _BREAK = re.compile(r"\r\n|\n|\r")
 _ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|\r\n|.)", re.DOTALL)
 _ESCAPED_BLANK = frozenset("tnvfre NLP_\n\r\t0ab")  # escapes that stand for white space or a control character
+_PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*(?:[ \t\r\n]+(?:#[^\r\n]*)?)+)+")  # anchor and tag
 
 SPOILT = "spoilt"
 KIND_NAMES: dict[str, str] = {
@@ -53,6 +54,11 @@ class SourceText:
     def index(self, place: Place) -> int:
         """The index of the first character of a place in this text."""
         return 0 if self._fixed is not None else self._line_starts()[place.line - 1] + place.column - 1
+
+    def behind_properties(self, start: int, end: int) -> int:
+        """Where the value that stands from `start` to `end` begins behind its anchor and its tag."""
+        found = _PROPERTIES.match(self.text, start)
+        return found.end() if found is not None and found.end() < end else start
 
     def _line_starts(self) -> list[int]:
         if self._starts is None:
@@ -183,6 +189,6 @@ def _visible_in_double_quotes(text: str, start: int, end: int) -> Iterator[int]:
                 yield i
             i += 1
             continue
-        if len(escape.group()) > 2 or escape.group()[1] not in _ESCAPED_BLANK:
+        if escape.group()[1] in "xuU" or escape.group()[1] not in _ESCAPED_BLANK:
             yield i
         i = escape.end()

@@ -162,7 +162,8 @@ def _yaml(part: Part, _dataset: Dataset) -> _Numbered:
             yield line, value
     except ConfigError as error:
         first = error.problems[0]
-        raise DataError(first.message, file=part.file, line=first.place.line, code="D302") from None
+        code = "D303" if first.code == "Y101" else "D302"
+        raise DataError(first.message, file=part.file, line=first.place.line, code=code) from None
 
 
 def _check_yaml(value: Any, file: str, line: int) -> None:

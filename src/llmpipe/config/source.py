@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from llmpipe.config.flow_types import is_shroud, masked, shrouded, unmasked
+from llmpipe.config.line_breaks import JoinedStream, joined, parted
 from llmpipe.config.nodes import SPOILT, Node, SourceText
 from llmpipe.config.scalars import BadNumber, resolve
 from llmpipe.config.yaml_traps import advise, end_of_braces
@@ -57,7 +58,7 @@ def _parsed(source: SourceText, text: str) -> tuple[Node | None, list[Problem]]:
     """`text` is that of the source, or stands for it sign by sign."""
     builder = _Builder(source, is_masked=text is not source.text)
     try:
-        for event in _events(text):
+        for event in _events(joined(text)):
             builder.feed(event)
     except _Stop:
         return None, builder.problems
@@ -83,9 +84,9 @@ def parse_value(text: str, *, file: str, place: Place) -> tuple[Node | None, lis
 def iter_list(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, Any]]:
     """The elements of a YAML list, each with its 1-based line, without reading the file whole. Raises ConfigError."""
     source = SourceText("", file=file)
-    builder = _Builder(source, streaming=True)
+    builder, text = _Builder(source, streaming=True), JoinedStream(stream)
     try:
-        for event in _events(stream):
+        for event in _events(text):
             builder.feed(event)
             if builder.ready is not None:
                 line, node = builder.ready
@@ -98,12 +99,13 @@ def iter_list(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, Any]]:
     except yaml.YAMLError as error:
         builder.problems.append(_syntax_problem(source, error))
     except UnicodeDecodeError as error:
-        builder.problems.append(Problem("Y101", f"the file is not UTF-8: {error.reason}", Place(file)))
+        said = f"the file is not UTF-8: byte 0x{error.object[error.start]:02x}"
+        builder.problems.append(Problem("Y101", said, Place(file, text.line)))
     if builder.problems:
         raise ConfigError(builder.problems)
 
 
-def _events(stream: str | BinaryIO) -> Iterator[Any]:
+def _events(stream: str | JoinedStream) -> Iterator[Any]:
     loader = _LOADER(stream)
     try:
         while loader.check_event():
@@ -182,20 +184,29 @@ class _Builder:
 
     def _scalar(self, event: Any) -> None:
         self._refuse_tag(event)
-        raw = unmasked(event.value) if self.is_masked else event.value
+        raw = parted(event.value)
+        raw = unmasked(raw) if self.is_masked else raw
         wants_quotes = self.is_masked and is_shroud(raw)
         if wants_quotes:
             raw = self.source.text[event.start_mark.index : event.end_mark.index]
+        start, end = self._span(event)
         kind, value = "str", raw
-        if event.implicit[0] and not wants_quotes:
+        if event.implicit[0] and event.tag is None and not wants_quotes:
             try:
                 kind, value = resolve(raw)
             except BadNumber as error:
-                self.report("Y111", str(error), event.start_mark.index, event.end_mark.index, hint="quote this")
-        node = Node(kind, value, self.source, event.start_mark.index, event.end_mark.index)  # type: ignore[arg-type]
+                self.report("Y111", str(error), start, end, hint="quote this")
+        node = Node(kind, value, self.source, start, end)  # type: ignore[arg-type]
         node.raw = raw
         node.style = event.style or _style_at(self.source.text, node.start, plain=event.implicit[0])
         self._complete(node, event.anchor, 1)
+
+    def _span(self, event: Any) -> tuple[int, int]:
+        """Where a value stands, without the anchor and the tag before it."""
+        start, end = event.start_mark.index, event.end_mark.index
+        if event.anchor is None and event.tag is None:
+            return start, end
+        return self.source.behind_properties(start, end), end
 
     def _open(self, event: Any) -> None:
         self._refuse_tag(event)
@@ -207,7 +218,7 @@ class _Builder:
         if self.streaming and frame is None and isinstance(event, yaml.MappingStartEvent):
             self._stop("Y110", "the file holds a mapping, not a list of rows", event)
         kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
-        node = Node(kind, {} if kind == "map" else [], self.source, event.start_mark.index, event.end_mark.index)  # type: ignore[arg-type]
+        node = Node(kind, {} if kind == "map" else [], self.source, *self._span(event))  # type: ignore[arg-type]
         self._frames.append(_Frame(node, event.anchor, self._line))
 
     def _refuse_key(self, parent: Node, event: Any) -> None:

@@ -81,10 +81,13 @@ def plural(number: int, word: str, many: str | None = None) -> str:
 
 
 def columns_of(text: str) -> int:
-    """How many terminal columns a text takes: wide characters two, combining marks none."""
+    """How many terminal columns a text takes: wide characters two, combining marks and joiners none."""
     if text.isascii():
         return len(text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
 
 
 def shorten(text: str, width: int) -> str:

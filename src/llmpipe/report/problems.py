@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llmpipe.config.secrets import mask
 from llmpipe.errors import Problem
+from llmpipe.report.figures import columns_of
 from llmpipe.report.plain import plain, plain_json
 
 FORMS = ("text", "concise", "json", "github")
@@ -56,9 +57,9 @@ def _excerpt(problem: Problem, lines: Sequence[str], digits: int) -> Iterable[st
     text, shift = _window(lines[place.line - 1], place.column - 1, room)
     yield _numbered(place.line, digits, text)
     column = max(0, place.column - 1 - shift)
-    width = max(1, min(place.width, len(text) - column))
+    before, meant = text[:column], text[column : column + place.width]
     hint = plain(mask(problem.hint))
-    caret = f"{' ' * digits}  | {' ' * column}{'^' * width}"
+    caret = f"{' ' * digits}  | {' ' * columns_of(before)}{'^' * max(1, columns_of(meant))}"
     if hint and len(caret) + 1 + len(hint) > WIDTH:
         yield caret
         yield from _wrapped(hint, indent=f"{' ' * digits}  |   ", first=True)
@@ -74,8 +75,9 @@ def _window(line: str, column: int, room: int) -> tuple[str, int]:
     """The part of a line around a column that fits, and how many characters are left out before it."""
     line = mask(line)
     clean = "".join(plain(c) or "?" for c in line) if not line.isascii() or not line.isprintable() else line
-    if len(clean) <= room:
+    if columns_of(clean) <= room:
         return clean, 0
+    room //= 1 + (columns_of(clean) > len(clean))
     start = 0 if column < room - 20 else min(column - room // 2, len(clean) - room + 3)
     cut = clean[start + 3 if start else 0 : start + room - (3 if start + room < len(clean) else 0)]
     return f"{'...' if start else ''}{cut}{'...' if start + room < len(clean) else ''}", start
