@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,16 @@ def test_pages_that_rot_later_are_misses_and_told_once(folder: Path) -> None:
     cache.close()
     assert found == [None] * 50
     assert len(told) == 1
+    assert _open_below(folder) == [], "diskcache forgets its connection where it cannot begin"
+
+
+def _open_below(folder: Path) -> list[str]:
+    """The files below `folder` that this process holds open, where the system tells."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir() if Path("/proc/self/fd").is_dir() else ():
+        with suppress(OSError):  # closed meanwhile
+            found.append(str(link.readlink()))
+    return [name for name in found if name.startswith(str(folder))]
 
 
 def test_a_full_disk_is_told_once_and_the_answers_go_through(folder: Path) -> None:

@@ -52,8 +52,8 @@ CASES: list[tuple[str, Any, bytes, str, int | None, str]] = [
         "json",
         b'[{"id": 1 ,\n}]',
         "D302",
-        2,
-        "a ',' before the closing '}'; remove it",
+        1,
+        "column 11: a ',' before the closing '}'; remove it",
     ),
     (
         "a comma too many in a row",

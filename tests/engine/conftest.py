@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
@@ -74,6 +75,20 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(autouse=True)
+def _databases_are_closed(tmp_path: Path) -> Iterator[None]:
+    """Whatever a run ends of, it lets go of its databases: only some Pythons tell of one that was forgotten."""
+    yield
+    assert [name for name in _open_files() if name.startswith(str(tmp_path)) and ".db" in name] == []
+
+
+def _open_files() -> Iterator[str]:
+    descriptors = Path("/proc/self/fd")
+    for link in descriptors.iterdir() if descriptors.is_dir() else ():
+        with contextlib.suppress(OSError):  # one that was closed meanwhile, as that of the folder itself
+            yield str(link.readlink())
 
 
 @pytest.fixture

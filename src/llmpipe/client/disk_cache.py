@@ -220,19 +220,24 @@ def _opened(folder: Path) -> Any:
 
     _check_settings(folder / _DATABASE)
     mask = os.umask(0o077)
+    store = diskcache.Cache.__new__(diskcache.Cache)
     try:
-        store = diskcache.Cache(str(folder.resolve()), timeout=_LOCK_WAIT_S, disk=_bytes_disk(), **_SETTINGS)
+        store.__init__(str(folder.resolve()), timeout=_LOCK_WAIT_S, disk=_bytes_disk(), **_SETTINGS)
     finally:
         os.umask(mask)
-    store.close()
+        store.close()  # of a store that could not begin too, whose connection nobody else knows
     return store
 
 
 def _reader(database: Path) -> sqlite3.Connection:
     """A connection for all threads of the process, used by one at a time, which outlives none of them."""
     reader = sqlite3.connect(database, timeout=_LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
-    reader.execute("PRAGMA query_only = 1")
-    reader.execute(f"PRAGMA mmap_size = {_SETTINGS['sqlite_mmap_size']}")
+    try:
+        reader.execute("PRAGMA query_only = 1")
+        reader.execute(f"PRAGMA mmap_size = {_SETTINGS['sqlite_mmap_size']}")
+    except sqlite3.Error:
+        reader.close()
+        raise
     return reader
 
 

@@ -69,30 +69,37 @@ def _check_surrogates(value: Any) -> None:
         ) from None
 
 
-def _trouble(error: Exception, text: str, *, file: str, line: int, start: int = 0) -> DataError:
-    """The DataError for a value that begins at `start` of `text`, on `line`."""
+def _trouble(error: Exception, text: str, *, file: str, line: int, start: int = 0, before: int = 0) -> DataError:
+    """The DataError for a value that begins at `start` of `text`, on `line`; `before`: so much of the first line is
+    not in `text` any more.
+    """
     if isinstance(error, RecursionError):
         return DataError("the value is nested too deeply", file=file, line=line, code="D309")
     if isinstance(error, json.JSONDecodeError):
         end = len(text.rstrip())
-        spot = min(error.pos, end)
+        comma = _comma_too_many(text, error.pos)
+        spot = min(error.pos if comma is None else comma[0], end)
         at = line + text.count("\n", start, spot)
-        column = spot - max(text.rfind("\n", start, spot), start - 1)
+        line_end = text.rfind("\n", 0, spot)
+        column = spot - line_end + (before if line_end < 0 else 0)
         torn = spot == end or error.msg.startswith("Unterminated string")
         words = error.msg.removesuffix(" at").removesuffix(" starting")
-        said = _comma_too_many(text, error.pos) or f"{words[:1].lower()}{words[1:]}"
+        said = f"{words[:1].lower()}{words[1:]}" if comma is None else comma[1]
         message = f"not JSON at column {column}: {said}{'; the row breaks off here' if torn else ''}"
         return DataError(message, file=file, line=at, column=column, code="D302")
     return DataError(str(error), file=file, line=line, code="D308")
 
 
-def _comma_too_many(text: str, at: int) -> str:
-    """What to say of a comma behind the last member of an object or list; "" if that is not what is wrong."""
+def _comma_too_many(text: str, at: int) -> tuple[int, str] | None:
+    """Where a comma stands behind the last member of an object or list, and what to say; None if none is in the way.
+
+    Pythons differ in what they call it, and in whether they point at the comma or behind it.
+    """
     closing = _BLANKS.match(text, at + (text[at : at + 1] == ",")).end()  # type: ignore[union-attr]  # may be empty
-    mark = text[closing : closing + 1]
-    if not mark or mark not in "]}" or not text[:closing].rstrip(" \t\r\n").endswith(","):
-        return ""
-    return f"a ',' before the closing '{mark}'; remove it"
+    mark, before = text[closing : closing + 1], text[:closing].rstrip(" \t\r\n")
+    if not mark or mark not in "]}" or not before.endswith(","):
+        return None
+    return len(before) - 1, f"a ',' before the closing '{mark}'; remove it"
 
 
 def stream_array(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, Any]]:
@@ -131,6 +138,7 @@ class _Window:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._text, self._at, self._ended = "", 0, False
         self._file, self._line = file, 1
+        self._before = 0  # characters of the text's first line that are forgotten
 
     def error(self, message: str, code: str = "D302") -> DataError:
         return DataError(message, file=self._file, line=self._line, code=code)
@@ -171,7 +179,7 @@ class _Window:
         return line, value
 
     def _trouble(self, error: Exception) -> DataError:
-        return _trouble(error, self._text, file=self._file, line=self._line, start=self._at)
+        return _trouble(error, self._text, file=self._file, line=self._line, start=self._at, before=self._before)
 
     def _is_wrong(self, error: json.JSONDecodeError) -> bool:
         """True if more text cannot mend this: the fault lies well before the end of what is there."""
@@ -184,6 +192,8 @@ class _Window:
         kept = self._text[self._at :]
         if len(kept) > MAX_ROW:
             raise self.error(f"an element is larger than {MAX_ROW // 1024 // 1024} MiB", "D309")
+        end = self._text.rfind("\n", 0, self._at)
+        self._before = self._before + self._at if end < 0 else self._at - 1 - end
         data = self._read(max(_CHUNK, len(kept)))
         self._ended = not data
         try:

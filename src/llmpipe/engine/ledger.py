@@ -15,6 +15,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,15 @@ class Ledger(LedgerReader):
     def __init__(self, path: Path) -> None:
         """Open or create `path`. Raises StorageError if the file cannot be written or is of another version."""
         try:
-            _create(path)
+            self._writer = _opened(path)
         except sqlite3.Error as err:
             raise StorageError(f"the ledger {path} cannot be used: {err}") from err
-        super().__init__(path)
-        self._ids = {t: self.value(f"SELECT COALESCE(MAX(id), 0) FROM {t}") for t in ("items", "attempts")}  # noqa: S608 - fixed names
+        with ExitStack() as faulty:
+            faulty.callback(self._writer.close)
+            super().__init__(path)
+            faulty.callback(super().close)
+            self._ids = {t: self.value(f"SELECT COALESCE(MAX(id), 0) FROM {t}") for t in ("items", "attempts")}  # noqa: S608 - fixed names
+            faulty.pop_all()
         self._queue: queue.SimpleQueue[tuple[str, Row, asyncio.Future[None] | None] | None] = queue.SimpleQueue()
         self._failed: StorageError | None = None
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
@@ -75,7 +80,7 @@ class Ledger(LedgerReader):
         return self._failed
 
     def _write(self) -> None:
-        connection = _connect(self.path)
+        connection = self._writer
         ended = False
         while not ended:
             group = [self._queue.get()]
@@ -99,41 +104,45 @@ class Ledger(LedgerReader):
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA cache_size = -8000")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA cache_size = -8000")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
-def _create(path: Path) -> None:
-    """Make the tables of a new ledger, or check the version of an old one."""
+def _opened(path: Path) -> sqlite3.Connection:
+    """A connection that writes: to a new ledger with its tables, or an old one of this version. Raises StorageError."""
     connection = _connect(path)
     try:
         path.chmod(0o600)
         connection.executescript(schema.TABLES + schema.VIEWS)
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(schema.VERSION),))
         found = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()[0]
-    finally:
+        if found != str(schema.VERSION):
+            raise StorageError(f"the ledger {path} is of version {found}, this llmpipe writes version {schema.VERSION}")
+    except BaseException:
         connection.close()
-    if found != str(schema.VERSION):
-        raise StorageError(f"the ledger {path} is of version {found}, this llmpipe writes version {schema.VERSION}")
+        raise
+    return connection
 
 
 def copy_ledger(source: Path, target: Path, changes: Sequence[tuple[str, Row]]) -> None:
     """Copy a ledger, whoever may be reading it, and apply `changes` to the copy. Raises StorageError."""
     try:
-        old = sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)
-        new = _connect(target)
-        try:
+        with (
+            closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as old,
+            closing(_connect(target)) as new,
+        ):
             target.chmod(0o600)
             old.backup(new)
             new.execute("BEGIN IMMEDIATE")
             for sql, row in changes:
                 new.execute(sql, row)
             new.execute("COMMIT")
-        finally:
-            old.close()
-            new.close()
     except sqlite3.Error as err:
         raise StorageError(f"the ledger {source} could not be copied: {err}") from err
 

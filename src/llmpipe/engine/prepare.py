@@ -21,7 +21,7 @@ from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.runs import NoSuchPart
 from llmpipe.engine.tally import Tally
-from llmpipe.errors import ConfigError, DataError, KeyMissing, Problem
+from llmpipe.errors import ConfigError, DataError, KeyMissing, Problem, StorageError
 from llmpipe.policy import Budget
 from llmpipe.types import Model, Usage
 
@@ -171,13 +171,17 @@ def _private(path: str, flags: int) -> int:
 def open_ledger(pipeline: Pipeline, folder: Path, options: RunOptions) -> tuple[Ledger, int, int]:
     """The ledger with this invocation entered; its number; how many calls a killed process left open."""
     ledger = Ledger(private_folder(folder) / "run.db")
-    left_open = int(ledger.value(_OPEN))
-    invocation = int(ledger.value("SELECT COALESCE(MAX(id), 0) FROM invocations")) + 1
-    ledger.put(_CLOSE_OPEN)
-    ledger.put(
-        "INSERT INTO invocations (id, started_at, pid, command) VALUES (?, ?, ?, ?)",
-        (invocation, time.time(), os.getpid(), options.command),
-    )
+    try:
+        left_open = int(ledger.value(_OPEN))
+        invocation = int(ledger.value("SELECT COALESCE(MAX(id), 0) FROM invocations")) + 1
+        ledger.put(_CLOSE_OPEN)
+        ledger.put(
+            "INSERT INTO invocations (id, started_at, pid, command) VALUES (?, ?, ?, ?)",
+            (invocation, time.time(), os.getpid(), options.command),
+        )
+    except StorageError:
+        ledger.close()
+        raise
     return ledger, invocation, left_open
 
 
@@ -253,14 +257,16 @@ def make_client(
         spent_tokens=tokens or 0,
         spent_calls=calls,
     )
+    models, proxies = limited_models(pipeline, options), Proxies.from_environment(environment.variables.get)
     return LLMClient(
-        limited_models(pipeline, options),
+        models,
         cache=DiskCache(output / ".cache", warn=note),
         providers=providers,
         secrets=environment.secret,
         budget=budget,
         redactor=redactor,
-        proxies=Proxies.from_environment(environment.variables.get),
+        proxies=proxies,
+        note=note,
         logger=logger,
     )
 

@@ -128,10 +128,10 @@ class _Invocation:
 
     async def _logged(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
         run = await self._state(ledger, invocation, output, logger)
-        flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._has_results())
-        flow.trusted = proven.begin(ledger, self._fingerprint.whole, has_results=self._has_results())
-        self._trust(flow, ledger)
         try:
+            flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._has_results())
+            flow.trusted = proven.begin(ledger, self._fingerprint.whole, has_results=self._has_results())
+            self._trust(flow, ledger)
             with interruptible(run, self._progress):
                 async with watch(run, flow, self._progress, prepare.effective_budget(self._pipeline, self._options)):
                     await self._flow(run, flow)
