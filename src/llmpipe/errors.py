@@ -288,7 +288,10 @@ class ModelUnknown(AccountError):
 class SchemaRejected(AccountError):
     code = "P406"
     title = "the provider refused the output schema"
-    advice = "Simplify the schema, or ask for it in the prompt with `schema_mode: prompt` on the model."
+    advice = (
+        "Remove `schema_mode` from the model, so that a schema which is refused goes into the prompt; or simplify it. "
+        "If it was refused in the prompt too, look at `params.extra` and at the reply in the failure file."
+    )
 
 
 class RedirectRefused(AccountError):

@@ -55,6 +55,44 @@ def run_json(report: RunReport) -> dict[str, Any]:
     return found
 
 
+def refusing(asked: Asked) -> Any:
+    """Refuses every schema that is asked for natively."""
+    words = "The schema is too complex: too many states for serving."
+    return (400, {"error": {"message": words, "code": "invalid_json_schema"}}) if asked.schema else GOOD
+
+
+def test_a_schema_that_the_provider_refuses_stands_in_the_prompt_and_the_record_says_so(rows: Project) -> None:
+    with Speaking(refusing) as server:
+        report = rows.run(pipeline(server))
+        assert (report.exit_code, counts(report).succeeded, server.total) == (0, 8, 9)
+        again = rows.run(pipeline(server))
+        assert (counts(again).cached, counts(again).schema_in_prompt, server.total) == (8, 8, 10)
+    assert (counts(report).schema_in_prompt, counts(report).calls, counts(report).retries) == (8, 9, 0)
+    assert run_json(report)["totals"]["schema_in_prompt"] == 8
+    told = run_json(report)["schemas"]["label"]["m"]
+    assert (told["how"], told["in_prompt"]) == ("prompt", True)
+    assert "too many states" in told["refused"]
+    (note,) = report.notes
+    assert "openai/m" in note
+    assert "in the prompt" in " ".join(after(report))
+    info = find_run(rows.root / "output", report.run_id, None)
+    first = item_story(info, "label", "r0")
+    assert "schema_in_prompt" in first.notes
+    assert [(a.outcome, a.code) for a in first.attempts] == [("SchemaRejected", "P406"), ("ok", None)]
+    shown = "\n".join(story(first))
+    assert "schema_in_prompt" in shown
+    assert "SchemaRejected" in shown or "P406" in shown
+
+
+def test_a_schema_fixed_as_native_that_is_refused_stops_the_run(rows: Project) -> None:
+    with Speaking(refusing) as server:
+        text = pipeline(server).replace(
+            "provider: openai, model: m,", "provider: openai, model: m, schema_mode: native,"
+        )
+        report = rows.run(text)
+    assert (report.exit_code, server.total, counts(report).failed, counts(report).unsent) == (1, 1, 1, 7)
+
+
 def failure(report: RunReport) -> dict[str, Any]:
     path = next((report.folder / "failures" / "label").glob("*.json"))
     found: dict[str, Any] = json.loads(path.read_text())

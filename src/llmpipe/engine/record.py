@@ -29,6 +29,7 @@ from llmpipe.errors import InternalError, ItemError, LlmpipeError
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
+    from llmpipe.client.client import LLMClient
     from llmpipe.client.redact import Redactor
 
 
@@ -108,6 +109,7 @@ class Record:
                 if step.id in self._choice.wanted
             }
             report = self._summed_up(run, reader, numbers, notes)
+        self._data["schemas"] = _schemas_sent(self._pipeline, run.client)
         self._write(report)
         return report
 
@@ -222,7 +224,7 @@ class Record:
             name: sum(getattr(counts, name) for counts in report.steps)
             for name in ("items", "succeeded", "failed", "skipped", "unsent", "cached", "calls", "input_tokens",
                          "output_tokens", "unknown_usage", "unpriced", "retries", "reasks",
-                         "validated", "first_try", "mended")
+                         "validated", "first_try", "mended", "schema_in_prompt")
         }  # fmt: skip
         totals["cost_usd"] = float(sum((counts.cost_usd for counts in report.steps), Decimal(0)))
         self._data |= {
@@ -270,18 +272,23 @@ def _model_facts(model: Model) -> dict[str, Any]:
     return {"provider": model.provider, "model": model.model, "origin": target.origin, "key": target.api_key_env}
 
 
-def _schemas_sent(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
-    """What each model that a step may ask gets of the step's schema: how it is sent, and what of it is not."""
-    from llmpipe.providers.asked import sent
+def _schemas_sent(pipeline: Pipeline, client: LLMClient | None = None) -> dict[str, dict[str, Any]]:
+    """What each model that a step may ask gets of the step's schema: how it is sent, and what of it is not.
+
+    `client` knows which of them were refused in this run.
+    """
+    from llmpipe.providers.asked import Sent, sent
     from llmpipe.providers.table import resolve
 
     found: dict[str, dict[str, Any]] = {}
     for step in pipeline.steps:
         if step.schema is None or step.kind != "model":
             continue
-        told = {
-            name: sent(step.schema.document, resolve(pipeline.models[name])) for name in may_ask(step, pipeline.models)
-        }
+        told = {}
+        for name in may_ask(step, pipeline.models):
+            refused = client.schema_refused(name, step.schema.document) if client is not None else None
+            as_planned = sent(step.schema.document, resolve(pipeline.models[name]))
+            told[name] = as_planned if refused is None else Sent("prompt", in_prompt=True, refused=refused)
         found[step.id] = {name: _without_none(asdict(how)) for name, how in told.items()}
     return found
 

@@ -32,6 +32,7 @@ class StepCounts:
     validated: int = 0  # answers of a model that were held against a schema or a check, whatever came of it
     first_try: int = 0  # of validated: valid as they came, without a re-ask
     mended: int = 0  # of succeeded: repaired or coerced, because the step asks for it
+    schema_in_prompt: int = 0  # results whose schema stood in the prompt because the provider refuses it
     fallbacks: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

@@ -27,7 +27,8 @@ _SPENT = (
 _VALIDITY = (
     "SELECT SUM(results.status = 'succeeded' OR results.code IN ('O501', 'O503', 'O504')),"
     " SUM(results.status = 'succeeded' AND results.reasks = 0 AND NOT mended),"
-    " SUM(results.status = 'succeeded' AND mended) FROM (SELECT *, COALESCE(notes LIKE '%repaired%'"
+    " SUM(results.status = 'succeeded' AND mended), SUM(COALESCE(results.notes LIKE '%schema_in_prompt%', 0))"
+    " FROM (SELECT *, COALESCE(notes LIKE '%repaired%'"
     " OR notes LIKE '%coerced:%', 0) AS mended FROM results WHERE step = ?) AS results"
     " JOIN items ON items.id = results.item WHERE items.live = 1"
 )
@@ -65,7 +66,7 @@ def count_step(
     def status(name: str) -> int:
         return int(rows[name][0]) if name in rows else 0
 
-    validated, first_try, mended = _validity(ledger, pipeline, id, step)
+    validated, first_try, mended, in_prompt = _validity(ledger, pipeline, id, step)
     calls, tokens_in, tokens_out, unknown, cost, unpriced = ledger.rows(_SPENT, (step,))[0]
     return StepCounts(
         id=id,
@@ -84,6 +85,7 @@ def count_step(
         validated=validated,
         first_try=first_try,
         mended=mended,
+        schema_in_prompt=in_prompt,
         fallbacks=total(5),
         input_tokens=tokens_in or 0,
         output_tokens=tokens_out or 0,
@@ -96,13 +98,14 @@ def count_step(
     )
 
 
-def _validity(ledger: LedgerReader, pipeline: Pipeline, id: str, number: int) -> tuple[int, int, int]:
-    """Answers that were validated, those of them that were valid at once, and those that were mended."""
+def _validity(ledger: LedgerReader, pipeline: Pipeline, id: str, number: int) -> tuple[int, int, int, int]:
+    """Answers that were validated, those of them that were valid at once, those that were mended, and those that were
+    asked for in the prompt because the provider refuses the schema."""
     step = pipeline.step(id)
     if step.kind != "model" or (step.schema is None and not step.checks):
-        return 0, 0, 0
-    validated, first_try, mended = ledger.rows(_VALIDITY, (number,))[0]
-    return validated or 0, first_try or 0, mended or 0
+        return 0, 0, 0, 0
+    validated, first_try, mended, in_prompt = ledger.rows(_VALIDITY, (number,))[0]
+    return validated or 0, first_try or 0, mended or 0, in_prompt or 0
 
 
 def live_counts(pipeline: Pipeline, id: str, tally: Tally, *, waiting_for: str) -> StepCounts:

@@ -179,6 +179,9 @@ def _spent(report: RunReport, *, brief: bool = False) -> Iterator[str]:
 def _validity(report: RunReport) -> Iterator[str]:
     """How many answers were valid as they came, for the steps where not all were."""
     for step in report.steps:
+        if step.schema_in_prompt:
+            text = f"{said(step.id, 40)}: the schema of {count(step.schema_in_prompt)} stood in the prompt (P406)"
+            yield from _labelled("answers", text)
         if step.validated > step.first_try:
             share = f"{100 * step.first_try / step.validated:.3g}% of {count(step.validated)} valid at the first try"
             parts = [share, *([plural(step.reasks, "re-ask")] if step.reasks else [])]
