@@ -44,6 +44,11 @@ CASES: dict[str, tuple[str, str, str]] = {
         "did you mean 'temperature' under 'params'?",
     ),
     "slip in a key": (HEAD + "steps:\n  - {id: a, «promt_file»: x}\n", "C203", "did you mean 'prompt_file'?"),
+    "slip in a key that has to be there": (
+        HEAD + A_STEP + "outputs: [{«form»: steps.a, path: output/x.csv}]\n",
+        "C203",
+        "did you mean 'from'?",
+    ),
     "missing key": (HEAD + "steps:\n  - {«prompt»: x}\n", "C201", ""),
     "version as text": ("version: «'1'»\n" + HEAD.partition("\n")[2] + A_STEP, "C204", "write 1, without quotes"),
     "number as text": (
@@ -393,6 +398,29 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert [place_of(p) for p in problems(tmp_path, text)] == places
 
 
+CONSEQUENCES = """\
+version: 1
+vars:
+  «v»: {type: list, required: true}
+datasets: {rows: {path: data/rows.csv}}
+models: {m: {provider: echo}}
+steps:
+  - {id: a, foreach: datasets.rows, prompt: x, schema: {score: «integr»}}
+  - {id: b, foreach: datasets.rows, prompt: '{{ steps.a.score }}', schema: «none.json»}
+  - {id: c, foreach: steps.b.things, prompt: '{{ item.x }} {{ steps.b.y }} {{ parent.body }}', schema: «5»}
+  - {id: d, foreach: «steps.bb», if: steps.a.score > 2, prompt: '{{ steps.b.y }} {{ parent.x }} {{ «who» }}'}
+  - {id: e, foreach: datasets.rows, prompt: '{{ steps.d.x }} {{ steps.c | length }}'}
+  - {id: f, foreach: {group: «steps.aa», by: output.scor}, prompt: '{{ item.rows }} {{ steps.a.score }}'}
+  - {id: g, foreach: vars.v, prompt: '{{ item.x }} {{ steps.a | length }}'}
+outputs: [{from: steps.d, path: output/x.csv, columns: {a: steps.a.score, b: item.x, c: parent.y}}]
+"""
+
+
+def test_nothing_is_told_that_only_follows_from_another_mistake(tmp_path: Path) -> None:
+    text, places = unmark(CONSEQUENCES)
+    assert [place_of(p)[:2] for p in problems(tmp_path, text)] == [(line, column) for line, column, _ in places]
+
+
 def test_the_place_in_a_prompt_file_is_in_that_file(tmp_path: Path) -> None:
     text = HEAD + "steps:\n  - {id: a, foreach: datasets.rows, prompt_file: prompts/a.md}\n"
     (problem,) = problems(tmp_path, text, {"prompts/a.md": "# Title\r\n\r\nSay {{ item.bdy }}\r\n"})
@@ -411,6 +439,12 @@ def test_the_place_in_a_schema_file_is_in_that_file(tmp_path: Path) -> None:
     assert (problem.code, place_of(problem)[:2]) == ("C227", (2, 6))
     (problem,) = problems(tmp_path, text, {"s.json": '{"type": "object", "type": "array"}'})
     assert "stands twice" in problem.message
+
+
+def test_a_key_in_place_of_its_variable_is_told_once(tmp_path: Path) -> None:
+    key = "sk-proj-abcdefghijkl" + "mnopqrstuvwx1234567890"
+    text = f"version: 1\nmodels: {{m: {{provider: openai, api_key_env: {key}}}}}\nsteps: [{{id: a, prompt: x}}]\n"
+    assert [p.code for p in problems(tmp_path, text)] == ["P455"]
 
 
 def test_a_secret_is_not_repeated(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ class References:
             known |= {"key": TEXT}
         if len(chain) > 2:
             known["parent"] = self.item_of(chain[1])
+        if self._scopes.is_unknown(reader.scope):
+            known["parent"] = ANY
         if reader.output is not None:
             known["output"] = reader.output
         return known
@@ -207,6 +209,8 @@ class References:
             self._report("C210", f"'steps.{id}' is not known in {reader.what}", read, reader, note=note)
             return None
         mode = self._scopes.mode(reader.scope, id)
+        if self._scopes.is_unknown(reader.scope) or self._scopes.is_unknown(self._scopes.home(id)):
+            return StepRef(id, mode, read.place)
         if mode == "own":
             self._fields(read, reader, self._own_shape(id, reader, read, path), f"steps.{id}", path)
         elif path and path[0] not in _LIST_FIELDS and not path[0].isdigit():

@@ -14,6 +14,8 @@ from llmpipe.config.nodes import Node
 from llmpipe.config.pipeline import ROOT_SCOPE, RefMode, Scope, Split
 from llmpipe.config.quantities import whole
 
+_UNKNOWN = "unknown:"
+
 
 @dataclass(slots=True)
 class Draft:
@@ -73,9 +75,13 @@ class Scopes:
         found = (self.made[s] for s in self.chain(scope))
         return tuple(s.step for s in found if s.step is not None and s.kind in ("fanout", "split", "group"))
 
+    def is_unknown(self, scope: str) -> bool:
+        """Whether nobody knows what the items are, because the file is wrong about it."""
+        return any(s.startswith(_UNKNOWN) for s in self.chain(scope))
+
     def _unknown(self, id: str) -> str:
         """A scope for a pipeline that will be refused anyway: it keeps what follows from being reported as well."""
-        return self._put(Scope(f"unknown:{id}", "values", ROOT_SCOPE))
+        return self._put(Scope(f"{_UNKNOWN}{id}", "values", ROOT_SCOPE))
 
     def _put(self, scope: Scope) -> str:
         return self.made.setdefault(scope.id, scope).id

@@ -29,7 +29,7 @@ _NOTE = "put it into an environment variable or .env (which git ignores), name t
 
 
 def refuse_secrets(root: Node, problems: Problems) -> None:
-    """Note every text of the document that looks like a key."""
+    """Note every text of the document that looks like a key, and spoil it where it is nothing else."""
     told = {(p.place.file, p.place.line) for p in problems.errors if p.code == "P455"}
     for node in root.walk():
         if node.kind != "str" or (node.source.file, node.place.line) in told:
@@ -40,6 +40,8 @@ def refuse_secrets(root: Node, problems: Problems) -> None:
             problems.add(
                 "P455", "this looks like a secret; secrets have no place in a pipeline file", place, note=_NOTE
             )
+            if match.group() == node.value:
+                node.spoil()
 
 
 def mask(line: str) -> str:

@@ -45,6 +45,7 @@ class Parts:
     when: tuple[Expression, Node] | None = None
     checks: list[tuple[Expression, Node]] = field(default_factory=list)
     schema: OutputSchema | None = None
+    has_schema: bool = False  # whether the file names one, usable or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _models(draft: Draft, models: Mapping[str, Any], defaults: Policies, loading
 def compile_parts(draft: Draft, loading: Loading) -> Parts:
     """The templates, expressions and schema of a step."""
     kind, fields = kind_of(draft.node), draft.fields
-    parts = Parts(kind)
+    parts = Parts(kind, has_schema="schema" in draft.node.value)
     _refuse_useless(draft, kind, loading)
     _add(parts, "system", fields.get("system"), "the system prompt", loading)
     for node in items(fields.get("messages")):
@@ -155,7 +156,7 @@ def shape_of(parts: Parts) -> Shape:
     """What is known about the output of a step."""
     if parts.schema is not None:
         return of_schema(parts.schema.document)
-    return ANY if parts.kind == "python" else TEXT
+    return ANY if parts.kind == "python" or parts.has_schema else TEXT
 
 
 def build_step(draft: Draft, around: Surroundings) -> Step:

@@ -7,7 +7,7 @@ everything else that `validate` does, and knows no places. That both accept and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmpipe.config.keys import Definition, definition, deref, homes
@@ -128,16 +128,17 @@ class _Checker:
             elif isinstance(further, Mapping):
                 self.check(child, further, (*path, key))
         for key in body.get("required", ()):
-            if key not in node.value and not self._meant(node, key, known):
+            if key not in node.value and not self._meant(node, key, body):
                 self.problems.add("C201", f"{self._owner(path)} lacks '{key}'", _head(node), note=_note(known[key]))
         if "oneOf" in body:
-            self._exactly_one(node, [branch["required"][0] for branch in body["oneOf"]], path)
+            self._exactly_one(node, body, path)
 
-    def _exactly_one(self, node: Node, choices: list[str], path: Path) -> None:
+    def _exactly_one(self, node: Node, body: Definition, path: Path) -> None:
+        choices = [branch["required"][0] for branch in body["oneOf"]]
         there = [key for key in choices if key in node.value]
         if len(there) == 1:
             return
-        if not there and any(self._meant(node, key, choices) for key in choices):
+        if not there and any(self._meant(node, key, body) for key in choices):
             return
         owner = self._owner(path)
         wants = f"{', '.join(choices[:-1])} or {choices[-1]}"
@@ -148,9 +149,9 @@ class _Checker:
             self.problems.add("C205", f"{owner} needs exactly one of {wants}", _head(node))
 
     @staticmethod
-    def _meant(node: Node, key: str, known: Collection[str]) -> bool:
+    def _meant(node: Node, key: str, body: Definition) -> bool:
         """Whether a misspelt key of the mapping, which is told already, stands for `key`."""
-        return any(nearest(other, known) == key for other in node.value if other not in known)
+        return any(_nearest_here(other, node, body) == key for other in node.value if other not in body["properties"])
 
     def _check_name(self, node: Node, key: str, body: Definition, path: Path) -> None:
         rule = body.get("propertyNames")
@@ -169,7 +170,7 @@ class _Checker:
         if key == "<<":
             return
         known = body.get("properties", {})
-        here, elsewhere = nearest(key, known), nearest(key, homes())
+        here, elsewhere = _nearest_here(key, node, body), nearest(key, homes())
         hint = ""
         if elsewhere is not None and (here is None or (elsewhere == key and here != key)):
             titles = [t for t in homes()[elsewhere] if t != body.get("title")]
@@ -221,6 +222,12 @@ class _Checker:
         if head == "outputs" and rest and isinstance(rest[0], int):
             return _nested(f"output {rest[0] + 1}", rest[1:])
         return _nested(f"'{head}'", rest)
+
+
+def _nearest_here(key: str, node: Node, body: Definition) -> str | None:
+    """What a misspelt key of a mapping most likely stands for: first of all one that has to be there and is not."""
+    missing = [name for name in body.get("required", ()) if name not in node.value]
+    return nearest(key, missing) or nearest(key, body.get("properties", {}))
 
 
 def shown(node: Node) -> str:
