@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ class Simulation:
     def __init__(self, state: GateState, serve: Callable[[float, int], tuple[float, Outcome]]) -> None:
         self.state, self.serve = state, serve
         self.now, self.busy, self.answers, self.rejected, self.sent = 0.0, 0, 0, 0, 0
+        self.openings = 0
         self._events: list[tuple[float, int, Ticket, Outcome]] = []
 
     def run(self, answers: int, *, until: float = math.inf) -> None:
@@ -69,7 +71,7 @@ class Simulation:
         self.busy -= outcome.answered
         self.answers += outcome.answered
         self.rejected += not outcome.answered
-        self.state.ended(ticket, self.now, outcome)
+        self.openings += "opened" in self.state.ended(ticket, self.now, outcome)
 
 
 def admitting(most: int, latency: float = 0.05) -> Callable[[float, int], tuple[float, Outcome]]:
@@ -173,6 +175,78 @@ def test_a_provider_that_is_dead_draws_its_probes_and_counts_as_down() -> None:
     simulation.run(1, until=35)
     assert 31 < state.breaker.down_until - policy.rest_s < 33
     assert simulation.sent <= 64 + 4 + 6
+
+
+def shaky(rate: float, fault_s: tuple[float, float], answer_s: tuple[float, float]) -> Any:
+    """Each call fails with that chance; faults and answers take seconds from these ranges."""
+    rng = random.Random(11)
+
+    def serve(now: float, busy: int) -> tuple[float, Outcome]:
+        failed = rng.random() < rate
+        seconds = rng.uniform(*(fault_s if failed else answer_s))
+        return seconds, Outcome(error=ServerFault("500")) if failed else OK
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("fault_s", "answer_s"),
+    [((0.05, 0.05), (5, 5)), ((0.01, 0.3), (0.5, 20)), ((0.1, 0.3), (0.1, 0.3)), ((5, 9), (0.05, 0.2))],
+    ids=["faults at once", "faults soon", "alike", "faults late"],
+)
+@pytest.mark.parametrize("flight", [16, 256, 1024])
+def test_a_tenth_of_very_many_calls_may_fail(flight: int, fault_s: Any, answer_s: Any) -> None:
+    state = GateState(Limits(concurrency=flight))
+    state.ended(state.admit(0.0, 0), 0.0, OK)
+    simulation = Simulation(state, shaky(0.1, fault_s, answer_s))
+    simulation.run(10_000)
+    assert simulation.openings == 0
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.3])
+def test_many_faults_are_no_outage(rate: float) -> None:
+    state = GateState(Limits(concurrency=256))
+    state.ended(state.admit(0.0, 0), 0.0, OK)
+    simulation = Simulation(state, shaky(rate, (0.05, 0.2), (1, 5)))
+    simulation.run(10_000)
+    assert simulation.openings <= 1
+
+
+@pytest.mark.parametrize("flight", [1, 8, 64, 256])
+@pytest.mark.parametrize("fault_s", [(0.001, 0.002), (0.05, 0.5), (1, 30)])
+def test_a_provider_that_goes_down_draws_little_more_than_what_was_in_flight(flight: int, fault_s: Any) -> None:
+    rng, at = random.Random(3), [0]
+
+    def serve(now: float, busy: int) -> tuple[float, Outcome]:
+        if now < 20:
+            return rng.uniform(0.5, 5), OK
+        at[0] += 1
+        return rng.uniform(*fault_s), Outcome(error=NetworkFault("refused"))
+
+    state = GateState(Limits(concurrency=flight))
+    simulation = Simulation(state, serve)
+    while state.breaker.down_until == 0 and simulation.now < 2000:
+        simulation.run(10**9, until=simulation.now + 1)
+    assert state.breaker.down_until > 0
+    assert at[0] <= 5 + 1.65 * flight + 12, "a flight, what opens it, and the probes"
+
+
+def test_answers_that_were_begun_before_an_outage_do_not_let_calls_through() -> None:
+    """New connections are refused at once while old ones still answer, one by one."""
+    sent: list[float] = []
+
+    def serve(now: float, busy: int) -> tuple[float, Outcome]:
+        sent.append(now)
+        return (60.0 + len(sent) / 7, OK) if now < 1 else (0.001, Outcome(error=NetworkFault("refused")))
+
+    state = GateState(Limits(concurrency=64))
+    state.ended(state.admit(0.0, 0), 0.0, OK)
+    simulation = Simulation(state, serve)
+    simulation.run(10**9, until=0.5)
+    simulation.state.ramp.limit = 128
+    simulation.now = 2.0
+    simulation.run(10**9, until=90)
+    assert len([at for at in sent if at >= 1]) <= 64 + 64 + 12
 
 
 def test_a_breaker_that_closes_ramps_instead_of_storming() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.client.breaker import Breaker, BreakerPolicy
+from llmpipe.client.breaker import Breaker, BreakerPolicy, is_no_chance
 from llmpipe.client.limiter import AUTO_START, PATIENCE, Pace, Ramp
 
 
@@ -139,46 +139,82 @@ class TestBreaker:
 
     def opened(self) -> Breaker:
         breaker = Breaker(self.POLICY)
-        assert [breaker.fault(0.0, probe=False) for _ in range(3)] == [False, False, True]
+        assert [breaker.fault(0.0, breaker.passed()) for _ in range(3)] == [False, False, True]
         return breaker
 
     def test_it_opens_after_faults_in_a_row_only(self) -> None:
         breaker = Breaker(self.POLICY)
         for _ in range(10):
-            breaker.fault(0.0, probe=False)
-            breaker.fault(0.0, probe=False)
-            breaker.answered()
+            breaker.fault(0.0, breaker.passed())
+            breaker.fault(0.0, breaker.passed())
+            breaker.answered(breaker.passed())
         assert breaker.state == "closed"
         assert self.opened().state == "open"
 
     def test_it_waits_then_lets_one_probe_pass_and_closes_on_its_answer(self) -> None:
         breaker = self.opened()
         assert breaker.ready_at() == 1.0
-        assert breaker.passed() is True
+        probe = breaker.passed()
+        assert probe.probe
         assert breaker.ready_at() == math.inf
-        breaker.answered()
-        assert (breaker.state, breaker.ready_at(), breaker.passed()) == ("closed", 0.0, False)
+        assert breaker.answered(probe) is True
+        assert (breaker.state, breaker.ready_at(), breaker.passed().probe) == ("closed", 0.0, False)
 
     def test_each_failed_probe_doubles_the_wait_until_it_gives_up(self) -> None:
         breaker, now, waits = self.opened(), 0.0, []
         while not breaker.is_down(now):
             waits.append(breaker.ready_at() - now)
             now = breaker.ready_at()
-            assert breaker.passed()
-            breaker.fault(now, probe=True)
+            probe = breaker.passed()
+            assert probe.probe
+            assert breaker.fault(now, probe)
         assert waits == [1, 2, 4]
         assert breaker.is_down(now + 59)
         assert not breaker.is_down(now + 61)
 
     def test_late_faults_of_calls_that_were_in_flight_change_nothing(self) -> None:
-        breaker = self.opened()
-        for _ in range(50):
-            assert breaker.fault(0.5, probe=False) is False
+        breaker = Breaker(self.POLICY)
+        calls = [breaker.passed() for _ in range(53)]
+        assert [breaker.fault(0.0, call) for call in calls[:3]] == [False, False, True]
+        for call in calls[3:]:
+            assert breaker.fault(0.5, call) is False
         assert breaker.ready_at() == 1.0
 
     def test_a_probe_that_was_cancelled_leaves_room_for_the_next(self) -> None:
         breaker = self.opened()
-        breaker.passed()
-        breaker.abandoned(5.0)
+        breaker.abandoned(5.0, breaker.passed())
         assert breaker.ready_at() == 5.0
-        assert breaker.passed() is True
+        assert breaker.passed().probe is True
+
+    def test_answers_to_calls_from_before_the_faults_do_not_close_it(self) -> None:
+        breaker = Breaker(self.POLICY)
+        early = [breaker.passed() for _ in range(5)]
+        assert not any(breaker.fault(0.0, breaker.passed()) for _ in range(5))
+        assert any(breaker.fault(0.0, breaker.passed()) for _ in range(20))
+        for call in early:
+            assert breaker.answered(call) is False
+        assert breaker.state == "open"
+
+    def test_an_answer_to_a_call_from_after_the_faults_closes_it_at_once(self) -> None:
+        breaker = Breaker(self.POLICY)
+        calls = [breaker.passed() for _ in range(10)]
+        assert [breaker.fault(0.0, call) for call in calls[:3]][-1] is True
+        assert breaker.answered(calls[9]) is True
+        assert (breaker.state, breaker.faults) == ("closed", 0)
+
+    @given(st.integers(1, 400), st.integers(0, 400), st.integers(1, 20), st.floats(0.05, 0.9))
+    def test_more_faults_weigh_more_and_more_calls_without_an_end_weigh_less(
+        self, faults: int, others: int, threshold: int, tolerated: float
+    ) -> None:
+        policy = BreakerPolicy(threshold=threshold, tolerated=tolerated)
+        here = is_no_chance(faults, others, policy)
+        assert is_no_chance(faults + 1, others, policy) >= here
+        assert is_no_chance(faults, others + 1, policy) <= here
+        assert is_no_chance(faults, 0, policy) is (faults >= threshold)
+        if faults <= tolerated * (faults + others):
+            assert not here
+
+    @given(st.integers(1, 400))
+    def test_where_all_calls_of_a_flight_fail_it_opens_before_a_flight_and_a_half_has_failed(self, flight: int) -> None:
+        needed = next(n for n in range(1, 1000) if is_no_chance(n, max(0, flight - n), BreakerPolicy()))
+        assert needed <= 5 + 0.65 * flight

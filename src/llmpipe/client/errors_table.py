@@ -27,7 +27,7 @@ schema goes into the prompt ([what is sent](structured-output.md#what-is-sent)).
 
 - **sent again**: by `retry`, after this fault; a number is the most for the class, whatever `max_retries` says
 - **all wait**: the whole gate (address, key, model) is held until the server's hint, or a wait that doubles, is over
-- **breaker**: so many in a row open the gate's breaker
+- **breaker**: five in a row, or more where other calls are still out, open the gate's breaker
 - **another model**: `fallback` asks it; words of `on:` choose errors one by one
 - **for good**: `--resume auto` does not ask again, `--retry-failed` does
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from llmpipe.client.breaker import DEFAULT_BREAKER, Breaker, BreakerPolicy
+from llmpipe.client.breaker import DEFAULT_BREAKER, Breaker, BreakerPolicy, Pass
 from llmpipe.client.limiter import Pace, Ramp
 from llmpipe.errors import AccountError, CallFailed, TemporaryFault
 from llmpipe.policy import Limits, backoff_delay
@@ -29,7 +29,7 @@ class Ticket:
 
     rank: int  # which number in flight it was, from 1
     tokens: int  # what was reserved of the token rate
-    probe: bool
+    passed: Pass  # through the breaker
     epoch: int  # how many bursts of rejections there had been
 
 
@@ -99,13 +99,10 @@ class GateState:
             self.tokens.correct(outcome.tokens - ticket.tokens)
         error = outcome.error
         if outcome.answered or (error is not None and _shows_life(error)):
-            return self._answered(in_use=in_use)
-        if isinstance(error, AccountError):
-            return self._closed(error)
-        if error is None or not error.sent:
-            if ticket.probe:
-                self.breaker.abandoned(now)
-            return ""
+            return self._answered(ticket, in_use=in_use)
+        if error is None or not error.sent or isinstance(error, AccountError):
+            self.breaker.abandoned(now, ticket.passed)
+            return self._closed(error) if isinstance(error, AccountError) else ""
         return self._failed(ticket, now, error)
 
     def learn(self, now: float, stated: RateLimits) -> str:
@@ -130,18 +127,17 @@ class GateState:
             share = 10 * window.window_s / window.limit if window.limit else window.reset_s
             self._paused_until = max(self._paused_until, now + min(window.reset_s, max(1.0, share), 60.0))
 
-    def _answered(self, *, in_use: bool) -> str:
+    def _answered(self, ticket: Ticket, *, in_use: bool) -> str:
         self.proven = True
         self._bursts = 0
-        was = self.breaker.state
-        self.breaker.answered()
+        closes = self.breaker.answered(ticket.passed)
         if self._open < math.inf:
             self._open += 1
             if self._open >= self.ramp.allowed:
                 self._open = math.inf
         else:
             self.ramp.answered(in_use=in_use)
-        return "breaker closed" if was != "closed" else ""
+        return "breaker closed" if closes else ""
 
     def _closed(self, error: AccountError) -> str:
         if self.closed_by is not None:
@@ -152,11 +148,11 @@ class GateState:
     def _failed(self, ticket: Ticket, now: float, error: CallFailed) -> str:
         words = self._rejected(ticket, now, error) if error.hold else ""
         if error.fault:
-            if self.breaker.fault(now, probe=ticket.probe):
+            if self.breaker.fault(now, ticket.passed):
                 words = f"breaker opened after {self.breaker.faults} faults in a row"
                 self._ramp_again(now)
-        elif ticket.probe:
-            self.breaker.answered()
+        else:
+            self.breaker.answered(ticket.passed)
         return words
 
     def _rejected(self, ticket: Ticket, now: float, error: CallFailed) -> str:
