@@ -12,15 +12,13 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-import aiohttp
-import aiohttp.http_exceptions
 import httpx
 import pytest
 
-from llmpipe.client import http as client_http
+from llmpipe.client import transport as client_transport
 from llmpipe.client.client import LLMClient
-from llmpipe.client.http import Transport
 from llmpipe.client.proxies import Proxies, is_loopback
+from llmpipe.client.transport import Transport
 from llmpipe.client.transport_faults import MEANINGS, fault_of, meaning_of
 from llmpipe.errors import (
     BadReply,
@@ -107,7 +105,7 @@ def test_as_many_connections_stand_as_calls_are_in_flight() -> None:
 
     with FaultServer(["slow"]) as server:
         asyncio.run(many())
-        assert server.peak > 100  # aiohttp's own default would stop at 100
+        assert server.peak > 100  # httpx's own default would stop at 100
         assert server.connections == 150
 
 
@@ -346,11 +344,9 @@ def test_a_reply_over_the_cap_takes_bounded_memory() -> None:
 
 
 def every_exception_class() -> list[type[BaseException]]:
-    modules = (httpx, aiohttp, aiohttp.client_exceptions, aiohttp.http_exceptions)
     found = {
         thing
-        for module in modules
-        for _, thing in inspect.getmembers(module, inspect.isclass)
+        for _, thing in inspect.getmembers(httpx, inspect.isclass)
         if issubclass(thing, Exception) and not issubclass(thing, Warning)
     }
     return sorted(found, key=lambda cls: (cls.__module__, cls.__name__))
@@ -358,7 +354,7 @@ def every_exception_class() -> list[type[BaseException]]:
 
 def test_the_enumeration_sees_the_libraries_exceptions() -> None:
     names = {cls.__name__ for cls in every_exception_class()}
-    assert {"ConnectTimeout", "RemoteProtocolError", "ClientPayloadError", "ServerDisconnectedError"} <= names
+    assert {"ConnectTimeout", "RemoteProtocolError", "ReadError"} <= names
 
 
 @pytest.mark.parametrize("cls", every_exception_class(), ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
@@ -374,20 +370,21 @@ def test_a_mistake_of_our_own_is_no_network_fault() -> None:
     assert fault_of(KeyError("x"), "host") is None
 
 
-def test_the_cause_is_believed_rather_than_the_wrapper() -> None:
-    wrapper = httpx.ConnectTimeout("Server disconnected")
-    wrapper.__cause__ = aiohttp.ServerDisconnectedError()
+def test_a_certificate_is_told_from_other_failures_to_connect() -> None:
+    wrapper = httpx.ConnectError("no")
+    wrapper.__cause__ = ssl.SSLCertVerificationError(1, "self-signed certificate")
     fault = fault_of(wrapper, "host")
     assert type(fault) is NetworkFault
-    assert fault.billed == "maybe"
+    assert (fault.billed, fault.should_retry) == ("no", False)
+    wrapper.__cause__ = ssl.SSLError(1, "wrong version number")
+    fault = fault_of(wrapper, "host")
+    assert (fault.billed, fault.should_retry) == ("no", None)  # type: ignore[union-attr]
 
 
 def test_only_faults_before_the_request_left_cost_nothing() -> None:
     free = {name for name, meaning in MEANINGS.items() if meaning.billed == "no"}
-    assert "aiohttp.ClientPayloadError" not in free
-    assert "aiohttp.ServerDisconnectedError" not in free
-    assert meaning_of(aiohttp.ServerDisconnectedError()).billed == "maybe"  # type: ignore[union-attr]
-    assert meaning_of(aiohttp.ConnectionTimeoutError()).billed == "no"  # type: ignore[union-attr]
+    assert not {"httpx.ReadError", "httpx.NetworkError", "httpx.RemoteProtocolError"} & free
+    assert {"httpx.ConnectError", "httpx.ConnectTimeout", "httpx.ProxyError"} <= free
 
 
 class TestProxies:
@@ -466,5 +463,5 @@ def test_a_transport_keeps_to_its_event_loop() -> None:
             await transport.aclose()
 
         asyncio.run(use())
-        with pytest.raises(client_http.InternalError):
+        with pytest.raises(client_transport.InternalError):
             asyncio.run(use())

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from llmpipe.client.budget import Amount, BudgetKeeper
     from llmpipe.client.cache import Cache
     from llmpipe.client.gate import Gates
-    from llmpipe.client.http import Transport
     from llmpipe.client.journal import Journal
     from llmpipe.client.redact import Redactor
     from llmpipe.client.refusals import Refusals
+    from llmpipe.client.transport import Transport
     from llmpipe.providers.table import Target
 
 

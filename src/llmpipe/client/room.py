@@ -58,8 +58,8 @@ class Room:
 def open_room(parts: Parts, override: Handler | None) -> Room:
     """A room for the running loop. `override` takes the place of the exchange within the stack."""
     from llmpipe.client.gate import Gates
-    from llmpipe.client.http import Transport
     from llmpipe.client.layers.provider import provider
+    from llmpipe.client.transport import Transport
 
     asyncio.get_running_loop()  # raises RuntimeError where there is none
     deps = Deps(

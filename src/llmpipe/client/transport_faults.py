@@ -1,7 +1,6 @@
-"""What an exception of the HTTP libraries means: a table by class name, that people can read and that imports nothing.
+"""What an exception of the HTTP library means: a table by class name, that people can read and that imports nothing.
 
-httpx-aiohttp names some faults wrongly (a server that hangs up becomes a connect timeout), so the cause, aiohttp's own
-exception, is asked first. `billed` says whether the request may have reached the provider: "no" only where the
+`billed` says whether the request may have reached the provider: "no" only where the
 connection cannot have been used yet.
 """
 
@@ -47,27 +46,6 @@ _IDLE_CLOCK = Meaning(CallTimeout, "maybe", "the server fell silent", clock="idl
 _ATTEMPT_CLOCK = Meaning(CallTimeout, "maybe", "no reply in time", clock="attempt")
 
 MEANINGS: dict[str, Meaning] = {
-    # aiohttp
-    "aiohttp.ConnectionTimeoutError": _CONNECT_CLOCK,
-    "aiohttp.SocketTimeoutError": _IDLE_CLOCK,
-    "aiohttp.ServerTimeoutError": _IDLE_CLOCK,
-    "aiohttp.ClientConnectorCertificateError": _CERTIFICATE,
-    "aiohttp.ServerFingerprintMismatch": _CERTIFICATE,
-    "aiohttp.ClientProxyConnectionError": _PROXY,
-    "aiohttp.ClientHttpProxyError": _PROXY,
-    "aiohttp.ClientConnectorError": _CONNECT,
-    "aiohttp.ClientPayloadError": _CUT,
-    "aiohttp.TooManyRedirects": _REDIRECT,
-    "aiohttp.RedirectClientError": _REDIRECT,
-    "aiohttp.InvalidURL": _URL,
-    "aiohttp.NonHttpUrlClientError": _URL,
-    "aiohttp.ClientResponseError": _NOT_HTTP,
-    "aiohttp.WSMessageTypeError": _NOT_HTTP,
-    "aiohttp.WebSocketError": _NOT_HTTP,
-    "aiohttp.EofStream": _CUT,
-    "aiohttp.HttpProcessingError": _NOT_HTTP,
-    "aiohttp.ClientConnectionError": _BROKEN,
-    "aiohttp.ClientError": _BROKEN,
     # httpx
     "httpx.ConnectTimeout": _CONNECT_CLOCK,
     "httpx.PoolTimeout": _CONNECT_CLOCK,
@@ -78,6 +56,7 @@ MEANINGS: dict[str, Meaning] = {
     "httpx.InvalidURL": _URL,
     "httpx.ReadError": _CUT,
     "httpx.DecodingError": _NOT_HTTP,
+    "httpx.RemoteProtocolError": _NOT_HTTP,
     "httpx.ProtocolError": _BROKEN,
     "httpx.NetworkError": _BROKEN,
     "httpx.TooManyRedirects": _REDIRECT,
@@ -115,9 +94,9 @@ def fault_of(error: BaseException, host: str, **evidence: Any) -> CallFailed | N
 
 
 def _candidates(error: BaseException) -> Iterator[BaseException]:
-    """The cause first where aiohttp raised it: the wrapper's own name is a guess."""
+    """The cause first where it is the certificate: httpx calls every failure to connect by one name."""
     cause = error.__cause__
-    if cause is not None and type(cause).__module__.startswith("aiohttp"):
+    if cause is not None and "ssl.SSLCertVerificationError" in _names(type(cause)):
         yield cause
     yield error
 

@@ -7,7 +7,7 @@ import contextlib
 
 from llmpipe.client.arrived import note_arrived
 from llmpipe.client.call import Call, Deps, Handler
-from llmpipe.client.http import EVIDENCE_CHARS, Exchange
+from llmpipe.client.exchange import EVIDENCE_CHARS, Exchange
 from llmpipe.client.own import not_there
 from llmpipe.errors import CallFailed
 from llmpipe.providers import echo
