@@ -132,3 +132,24 @@ def test_an_example_is_valid_or_none_is_given(document: dict[str, Any], seed: in
 def test_names_are_texts_whatever_the_schema_of_names_says() -> None:
     schema = {"type": "object", "additionalProperties": {"type": "integer"}, "propertyNames": {"const": [True]}}
     assert {str(example_instance(schema, seed)) for seed in range(20)} == {"{}"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "number", "multipleOf": 1e308},
+        {"type": "integer", "minimum": 10**400, "multipleOf": 0.5},
+        {"type": "object", "required": ["a"], "dependentSchemas": {"a": {"const": [1]}}},
+        {"type": "object", "required": ["a"], "dependentSchemas": {"a": {"const": "text"}}},
+    ],
+)
+def test_what_cannot_be_made_is_told_as_such(schema: dict[str, object]) -> None:
+    with pytest.raises(NoExample):
+        example_instance(schema, 1)
+
+
+def test_a_dependent_part_of_an_object_that_may_be_null_is_made() -> None:
+    dependent = {"a": {"properties": {"b": {"type": "integer"}}, "required": ["b"]}}
+    schema = {"type": ["object", "null"], "properties": {"a": {"const": 1}}, "required": ["a"]}
+    made = [example_instance({**schema, "dependentSchemas": dependent}, seed) for seed in range(20)]
+    assert {type(value) for value in made} == {dict, type(None)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from typing import Any
+from urllib.parse import quote
 
+import jsonschema
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -401,3 +403,81 @@ def test_what_strictness_adds_is_taken_out_again(schema: dict[str, Any], seed: i
     assert compile_schema(reduced.schema).accepts(strict)
     event(f"changed: {strict != value}")
     assert reduced.restore(strict) == value
+
+
+@pytest.mark.parametrize("name", ["größe", "x y", "a/b", "a~b", "100%", "value", 'q"q', "#", "a%20b"])
+@pytest.mark.parametrize("provider", NATIVE)
+def test_definitions_with_odd_names_are_found_again(provider: str, name: str) -> None:
+    reference = "#/$defs/" + quote(name.replace("~", "~0").replace("/", "~1"), safe="~")
+    document = {
+        "type": "object",
+        "properties": {"a": {"$ref": reference}, "b": {"type": "array", "items": {"$ref": reference}}},
+        "required": ["a", "b"],
+        "additionalProperties": False,
+        "$defs": {name: one({"type": "string"})},
+    }
+    copy = reduce_for(compile_schema(document).document, provider).schema
+    assert copy is not None
+    judge = jsonschema.Draft202012Validator(copy)
+    assert judge.is_valid({"a": {"x": "1"}, "b": [{"x": "2"}]})
+    assert not judge.is_valid({"a": {"x": "1"}, "b": [{"x": 2}]})
+
+
+@pytest.mark.parametrize("root", [{"enum": ["a", "b"]}, {"const": 3}, {"items": {"type": "string"}}, {"enum": [None]}])
+def test_a_root_whose_type_is_only_implied_is_wrapped_for_openai(root: dict[str, Any]) -> None:
+    copy = reduce_for(root, "openai").schema
+    assert copy is not None
+    assert (copy["type"], list(copy["properties"])) == ("object", ["value"])
+
+
+OPEN = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
+WHEN_BUG = {"if": {"properties": {"kind": {"const": "bug"}}}}
+MORE_NAMES: list[tuple[dict[str, Any], str]] = [
+    ({**WHEN_BUG, "then": {"required": ["severity"]}}, "severity"),
+    ({**WHEN_BUG, "else": {"properties": {"note": {"type": "string"}}}}, "note"),
+    ({**WHEN_BUG, "then": {"$ref": "#/$defs/more"}, "$defs": {"more": {"required": ["severity"]}}}, "severity"),
+    ({"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, "a"),
+    ({"dependentRequired": {"kind": ["why"]}}, "why"),
+    ({"dependentSchemas": {"kind": {"allOf": [{"properties": {"why": {"type": "string"}}}]}}}, "why"),
+    ({**WHEN_BUG, "then": {"required": ["severity"]}, "unevaluatedProperties": False}, "severity"),
+]
+
+
+@pytest.mark.parametrize(("more", "name"), MORE_NAMES)
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_what_a_closed_copy_could_not_hold_goes_into_the_prompt(provider: str, more: Any, name: str) -> None:
+    reduced = reduce_for(OPEN | more, provider)
+    assert reduced.schema is None
+    assert f"asks for properties that it does not list: {name}" in (reduced.refused_reason or "")
+
+
+def test_an_open_object_that_has_to_have_more_properties_than_it_lists_goes_into_the_prompt() -> None:
+    refused = reduce_for(OPEN | {"minProperties": 2}, "openai").refused_reason
+    assert refused == "$ asks for more properties than it lists"
+    assert reduce_for(OPEN | {"minProperties": 1}, "openai").schema is not None
+    assert reduce_for(OPEN | {"minProperties": 2}, "gemini").schema is not None
+
+
+def test_conditions_over_listed_properties_are_left_out_of_the_copy() -> None:
+    listed = {"kind": {"type": "string"}, "severity": {"type": "integer"}}
+    document = {**OPEN, "properties": listed, **WHEN_BUG, "then": {"required": ["severity"]}}
+    reduced = reduce_for(document, "openai")
+    assert reduced.schema is not None
+    assert {"$: if", "$: additionalProperties (sent closed)"} <= set(reduced.dropped)
+
+
+def test_references_that_multiply_when_they_are_spelled_out_go_into_the_prompt_in_time() -> None:
+    levels = {
+        f"d{n}": {"type": "object", "properties": {x: {"$ref": f"#/$defs/d{n + 1}", "minProperties": 1} for x in "ab"}}
+        for n in range(40)
+    }
+    levels["d40"] = {"type": "object", "properties": {"x": {"type": "string"}}}
+    started = time.process_time()
+    reduced = reduce_for({"$ref": "#/$defs/d0", "$defs": levels}, "openai")
+    assert reduced.refused_reason == "its references multiply beyond reason"
+    assert time.process_time() - started < 5
+
+
+def test_a_type_that_is_only_implied_is_named() -> None:
+    reduced = reduce_for({"properties": {"x": {"type": "string"}}, "required": ["x"]}, "openai")
+    assert "$: other types (sent as object)" in reduced.dropped

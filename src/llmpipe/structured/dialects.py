@@ -35,7 +35,7 @@ class SchemaLimits:
     least_items: int | None = None  # the largest minItems
     properties: int | None = None
     levels: int | None = None
-    characters: int | None = None  # of property names, enum and const values
+    characters: int | None = None  # of names of properties and definitions, enum and const values
     enum_values: int | None = None
     optional: int | None = None
     unions: int | None = None

@@ -43,7 +43,7 @@ def example_instance(schema: Mapping[str, Any], seed: int | str) -> Any:
         rng = random.Random(f"{seed}\x1f{attempt}" if attempt else str(seed))  # noqa: S311 - has to be the same again
         try:
             value = _Maker(ready.document, rng, loose=attempt > _TRIES // 2).make(ready.document, 0)
-        except (NotMade, RecursionError):
+        except (NotMade, RecursionError, OverflowError):  # the last: bounds that no float reaches
             continue
         except _TooInvolved:
             break
@@ -183,7 +183,11 @@ class _Maker:
         made = {name: self.make(self._schema_of(schema, name), depth + 1) for name in names}
         for name, sub in schema.get("dependentSchemas", {}).items():
             if name in made:
-                made |= self.make(merged({**schema, "dependentSchemas": {}, "required": list(made)}, sub), depth + 1)
+                wanted_too = {**schema, "type": "object", "dependentSchemas": {}, "required": list(made)}
+                more = self.make(merged(wanted_too, sub), depth + 1)
+                if not isinstance(more, dict):
+                    raise NotMade
+                made |= more
         return made
 
     def _further(self, schema: Mapping[str, Any], names: list[str], low: int, high: float, depth: int) -> list[str]:

@@ -34,7 +34,7 @@ def _counts(
     names = [name for node in nodes for name in node.get("properties", {})]
     values = [value for node in nodes for value in node.get("enum", ())]
     constants = [node["const"] for node in nodes if "const" in node]
-    characters = sum(len(name) for name in names)
+    characters = sum(len(name) for name in [*names, *schema.get("$defs", ())])
     characters += sum(len(v if isinstance(v, str) else json.dumps(v)) for v in [*values, *constants])
     optional = sum(len(set(node.get("properties", {})) - set(node.get("required", ()))) for node in nodes)
     unions = sum("anyOf" in node or isinstance(node.get("type"), list) for node in nodes)

@@ -15,20 +15,25 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from llmpipe.structured.bundle import bundle
 from llmpipe.structured.dialects import LIMITS, SchemaLimits
-from llmpipe.structured.keywords import ANNOTATIONS, dialect_of
-from llmpipe.structured.limits import exceeded, is_recursive
+from llmpipe.structured.flattening import Refused, flat
+from llmpipe.structured.keywords import ANNOTATIONS, dialect_of, parse_pointer
+from llmpipe.structured.limits import exceeded
 from llmpipe.structured.merging import merged
 from llmpipe.structured.recursion import target_of
 from llmpipe.structured.restoring import WRAPPED, Restorer
+from llmpipe.structured.unlisted import unlisted
 
 _READ_WITH_ANOTHER = frozenset(("then", "else", "minContains", "maxContains", "additionalItems"))
-_MAX_PARTS = 200  # of an allOf whose references multiply
+_MAX_SCHEMAS = 20_000  # in one copy, where references that are spelled out multiply
+_ODD = re.compile(r"[^A-Za-z0-9_.-]+")  # in the name of a definition, where it would have to be escaped in a $ref
 _TELLABLE = frozenset(
     "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern format "
     "minItems maxItems uniqueItems minProperties maxProperties".split()
@@ -55,10 +60,6 @@ class Reduced:
         return self._restorer.restore(value) if self._restorer else value
 
 
-class _Refused(Exception):
-    """The schema cannot be asked for natively; the message says why."""
-
-
 def reduce_for(document: Mapping[str, Any], dialect: str) -> Reduced:
     """The copy of a schema for the limits of that name (`openai`, `anthropic`, `gemini`, `ollama`).
 
@@ -77,8 +78,10 @@ def _reduced(text: str, limits: SchemaLimits) -> Reduced:
     try:
         schema = reducer.whole()
         reason = exceeded(schema, limits)
-    except _Refused as refusal:
+    except Refused as refusal:
         reason = str(refusal)
+    except RecursionError:
+        reason = "it is nested too deep"
     if reason:
         return Reduced(None, refused_reason=reason)
     restorer = Restorer(document, wrapped=reducer.wrapped) if limits.all_required or reducer.wrapped else None
@@ -98,14 +101,16 @@ class _Reducer:
         self.dropped: list[str] = []
         self.names: dict[int, str] = {}  # referred schema -> its name under $defs
         self.waiting: list[tuple[str, Any]] = []
+        self.count = 0
         self.wrapped = False
 
     def whole(self) -> dict[str, Any]:
-        """The copy of the whole document. Raises _Refused."""
+        """The copy of the whole document. Raises Refused."""
         start = self.document
-        while "$ref" in (root := self.flat(start)):
+        while "$ref" in (root := self._flat(start)):
             start = target_of(self.document, root["$ref"])
-        self.wrapped = self.limits.object_root and (root.get("type", "object") != "object" or _is_union(root))
+        implied = "object" if "properties" in root else ""
+        self.wrapped = self.limits.object_root and (root.get("type", implied) != "object" or _is_union(root))
         if not self.wrapped:
             self.names[id(start)] = self.names[id(self.document)] = "#"
         copy = self.reduce(start, "$")
@@ -118,42 +123,17 @@ class _Reducer:
             definitions[name] = self.reduce(schema, f"$defs.{name}")
         return {**copy, "$defs": definitions} if definitions else copy
 
-    def flat(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """The schema with `allOf`, and references that have keywords beside them, folded in. Raises _Refused."""
-        result = {key: value for key, value in schema.items() if key not in ("$defs", "definitions", "$schema")}
-        if self.dialect == "draft-07" and "$ref" in result:
-            result = {"$ref": result["$ref"]}
-        for _ in range(50):
-            parts = result.pop("allOf", None)
-            if parts is None and ("$ref" not in result or not set(result) - ANNOTATIONS - {"$ref"}):
-                return result
-            if parts is None:
-                parts = [{"$ref": result.pop("$ref")}]
-            if len(parts) > _MAX_PARTS:
-                break
-            for part in parts:
-                part = self._resolved(part)
-                result = merged(result, part)
-                if not isinstance(result, dict):
-                    raise _Refused("a part of it takes nothing")
-        raise _Refused("allOf with parts that cannot be folded into one")
-
-    def _resolved(self, part: Any) -> Any:
-        if not isinstance(part, Mapping) or "$ref" not in part:
-            return part
-        target = target_of(self.document, part["$ref"])
-        if is_recursive(self.document, target):
-            raise _Refused("a recursive $ref has other keywords beside it")
-        rest = {key: value for key, value in part.items() if key != "$ref"}
-        return merged(rest, target) if rest and self.dialect != "draft-07" else target
+    def _flat(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        return flat(self.document, schema, self.dialect)
 
     def reduce(self, schema: Any, path: str) -> dict[str, Any]:
-        """The copy of one schema; `path` says where, for what is dropped. Raises _Refused."""
-        if schema is False:
-            raise _Refused(f"{path} takes nothing")
-        flat = self.flat({} if schema is True else schema)
+        """The copy of one schema; `path` says where, for what is dropped. Raises Refused."""
+        self.count += 1
+        if schema is False or self.count > _MAX_SCHEMAS:
+            raise Refused(f"{path} takes nothing" if schema is False else "its references multiply beyond reason")
+        flat = self._flat({} if schema is True else schema)
         if [] in (flat.get("enum"), flat.get("type")):
-            raise _Refused(f"{path} takes nothing")
+            raise Refused(f"{path} takes nothing")
         if "$ref" in flat:
             return {"$ref": self._reference(flat["$ref"])}
         copy = self._kept(flat, path)
@@ -171,7 +151,8 @@ class _Reducer:
     def _reference(self, reference: str) -> str:
         target = target_of(self.document, reference)
         if id(target) not in self.names:
-            base = reference.rsplit("/", 1)[-1] if "/" in reference else "root"
+            last = parse_pointer(unquote(reference[1:]))[-1:]
+            base = _ODD.sub("_", "".join(last)) or "root"
             taken = set(self.names.values())
             name = next(n for n in (base, *(f"{base}_{i}" for i in range(2, 10_000))) if n not in taken)
             self.names[id(target)] = name
@@ -214,13 +195,14 @@ class _Reducer:
             copy["type"] = types[0] if len(types) == 1 else types
         elif not _is_union(flat) and ("properties" in flat or "items" in flat):
             copy["type"] = "object" if "properties" in flat else "array"
+            self.dropped.append(f"{path}: other types (sent as {copy['type']})")
         elif not _is_union(flat) and self.limits.types_needed:
-            raise _Refused(f"{path} takes a value of any type")
+            raise Refused(f"{path} takes a value of any type")
 
     def _union(self, copy: dict[str, Any], flat: Mapping[str, Any], path: str) -> None:
         """anyOf, or oneOf asked for as anyOf; what stands beside it is folded into each alternative."""
         if "anyOf" in flat and "oneOf" in flat:
-            raise _Refused(f"{path} has both anyOf and oneOf")
+            raise Refused(f"{path} has both anyOf and oneOf")
         if "oneOf" in flat:
             self.dropped.append(f"{path}: oneOf (sent as anyOf)")
         beside = {key: value for key, value in flat.items() if key not in ("anyOf", "oneOf") and key not in ANNOTATIONS}
@@ -229,16 +211,17 @@ class _Reducer:
             del copy[keyword]
         copy["anyOf"] = [self.reduce(sub, path) for sub in choices if sub is not False]
         if not copy["anyOf"]:
-            raise _Refused(f"{path} takes nothing")
+            raise Refused(f"{path} takes nothing")
 
     def _object(self, copy: dict[str, Any], flat: Mapping[str, Any], path: str) -> None:
         if flat.get("patternProperties"):
-            raise _Refused(f"{path} has patternProperties")
+            raise Refused(f"{path} has patternProperties")
         rest = flat.get("additionalProperties", True)
         properties = {name: sub for name, sub in flat.get("properties", {}).items() if sub is not False}
         required = [name for name in flat.get("required", ()) if name in properties]
+        self.dropped += [f"{path}: required {name}" for name in flat.get("required", ()) if name not in properties]
         if self.limits.closed:
-            self._close(copy, rest, properties, path)
+            self._close(copy, rest, flat, path)
         elif "additionalProperties" in flat:
             copy["additionalProperties"] = rest if isinstance(rest, bool) else self.reduce(rest, f"{path}.*")
         if not properties and not self.limits.closed:
@@ -250,12 +233,18 @@ class _Reducer:
             required = list(properties)
         copy["required"] = required
 
-    def _close(self, copy: dict[str, Any], rest: Any, properties: Mapping[str, Any], path: str) -> None:
+    def _close(self, copy: dict[str, Any], rest: Any, flat: Mapping[str, Any], path: str) -> None:
+        properties = flat.get("properties", {})
         if isinstance(rest, Mapping) and rest:
-            raise _Refused(f"{path} is a map: its additionalProperties have a schema")
+            raise Refused(f"{path} is a map: its additionalProperties have a schema")
         if rest is not False:
             if not properties:
-                raise _Refused(f"{path} is an object with any properties")
+                raise Refused(f"{path} is an object with any properties")
+            if names := unlisted(self.document, flat):
+                raise Refused(f"{path} asks for properties that it does not list: {', '.join(names[:5])}")
+        if flat.get("minProperties", 0) > len(properties):
+            raise Refused(f"{path} asks for more properties than it lists")
+        if rest is not False:
             self.dropped.append(f"{path}: additionalProperties (sent closed)")
         copy["additionalProperties"] = False
 
@@ -265,7 +254,7 @@ class _Reducer:
         rest = flat.get("additionalItems", True) if isinstance(items, list) else items
         assert self.limits.keywords is not None
         if first and "prefixItems" not in self.limits.keywords:
-            raise _Refused(f"{path} is a tuple: its items have a schema each")
+            raise Refused(f"{path} is a tuple: its items have a schema each")
         if first:
             copy["prefixItems"] = [self.reduce(sub, f"{path}[{index}]") for index, sub in enumerate(first)]
         if rest is False and first:

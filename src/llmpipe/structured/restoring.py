@@ -14,6 +14,7 @@ from llmpipe.structured.recursion import target_of
 from llmpipe.structured.regexes import SearchTooLong
 
 WRAPPED = "value"
+_NOT_BESIDE = ("anyOf", "oneOf", "$defs", "definitions")
 
 
 class Restorer:
@@ -55,7 +56,7 @@ class Restorer:
         """An alternative of a schema with what stands beside it, made once."""
         slot = (id(schema), index)
         if slot not in self._folded:
-            beside = {key: item for key, item in schema.items() if key not in ("anyOf", "oneOf", "$defs", "definitions")}
+            beside = {key: item for key, item in schema.items() if key not in _NOT_BESIDE}
             self._folded.setdefault(slot, merged(beside, way) if "properties" in beside else way)
         return self._folded[slot]
 
