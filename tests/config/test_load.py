@@ -348,6 +348,65 @@ def test_an_included_file_with_a_fault(one: str, two: str, code: str, file: str,
     assert [(p.code, Path(p.place.file).name) for p in found] == [(code, file)]
 
 
+STEP = "steps: [{id: s, prompt: 'x {{ vars.a }}'}]\n"
+
+
+def test_included_files_include_others_below_their_own_entries(tmp_path: Path) -> None:
+    text = f"version: 1\ninclude: [sub/one.yaml, sub/two.yaml]\n{STEP}"
+    files = {
+        "sub/one.yaml": "include: ../base.yaml\nvars: {b: one}\n",
+        "sub/two.yaml": "include: [../base.yaml]\nvars: {c: two}\n",
+        "base.yaml": "include: deep/d.yaml\nmodels: {m: {provider: echo}}\nvars: {a: base}\n",
+        "deep/d.yaml": "vars: {a: deep, d: deep}\ndatasets: {r: {path: ../data/rows.csv}}\ndefaults: {max_reasks: 7}\n",
+    }
+    p = load(tmp_path, text, files)
+    assert p.vars == {"a": "base", "b": "one", "c": "two", "d": "deep"}
+    assert (p.step("s").max_reasks, list(p.models)) == (7, ["m"])
+    assert {s.path.name for s in p.sources} == {"p.yaml", "one.yaml", "two.yaml", "base.yaml", "d.yaml"}
+    assert p.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "note"),
+    [
+        (
+            {"a.yaml": "include: b.yaml\n", "b.yaml": "include: a.yaml\n"},
+            "'a.yaml' includes itself",
+            "a.yaml -> {}b.yaml -> {}a.yaml",
+        ),
+        ({"a.yaml": "include: p.yaml\n"}, "'p.yaml' includes itself", "p.yaml -> {}a.yaml -> {}p.yaml"),
+        ({"a.yaml": "include: a.yaml\n"}, "'a.yaml' is this file", ""),
+        ({"a.yaml": "include: [b.yaml, ./b.yaml]\n", "b.yaml": "vars: {}\n"}, "'./b.yaml' is included twice", ""),
+        (
+            {"a.yaml": "include: '{{ vars.x }}.yaml'\n"},
+            "the name of an included file takes no vars",
+            "vars may stand in the included files themselves, and are known only when these are read",
+        ),
+        (
+            {"a.yaml": "include: 1.yaml\n"} | {f"{n}.yaml": f"include: {n + 1}.yaml\n" for n in range(1, 400)},
+            "files include one another more than 20 levels deep",
+            "",
+        ),
+    ],
+)
+def test_includes_that_end_nowhere(files: dict[str, str], message: str, note: str, tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, f"version: 1\ninclude: a.yaml\n{STEP}", files)
+    folder = problem.place.file.removesuffix(Path(problem.place.file).name)
+    assert (problem.code, problem.message) == ("C223", message)
+    assert problem.note == (note and (folder if " -> " in note else "") + note.format(folder, folder))
+
+
+def test_nothing_that_a_broken_included_file_may_declare_is_missed(tmp_path: Path) -> None:
+    text = "version: 1\ninclude: a.yaml\nsteps: [{id: s, foreach: datasets.d, prompt: '{{ vars.a }} {{ itm }}'}]\n"
+    assert [p.code for p in problems(tmp_path, text, {"a.yaml": "vars: {a: b: c}\n"})] == ["Y103", "C210"]
+
+
+def test_files_that_many_ways_lead_to_are_read_once(tmp_path: Path) -> None:
+    files = {f"{side}{n}.yaml": f"include: [l{n + 1}.yaml, r{n + 1}.yaml]\n" for n in range(18) for side in "lr"}
+    files |= {"l18.yaml": "models: {m: {provider: echo}}\n", "r18.yaml": "vars: {a: 1}\n"}
+    assert load(tmp_path, f"version: 1\ninclude: l0.yaml\n{STEP}", files).vars == {"a": 1}
+
+
 def test_a_file_does_not_include_itself(tmp_path: Path) -> None:
     text = "version: 1\ninclude: p.yaml\nmodels: {q: {provider: echo}}\nsteps: [{id: s, prompt: x}]\n"
     assert [p.code for p in problems(tmp_path, text)] == ["C223"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,83 +11,134 @@ from llmpipe.config.keys import definition
 from llmpipe.config.loading import Loading
 from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
+from llmpipe.config.paths import display
 from llmpipe.config.source import parse, parse_value
 from llmpipe.config.structure import check_shape
 from llmpipe.errors import ConfigError, Place
 
 _MERGED = ("vars", "models", "defaults", "datasets")
+_DEEPEST = 20  # files that include one another
 
 
 def merge_includes(root: Node, loading: Loading) -> Node:
-    """The document with the entries of the files under `include` added where it has none of that name itself."""
-    fields = Fields(root, "pipeline", loading.problems)
-    include = fields.get("include")
-    named = [(node, loading.named_file(node)) for node in items(include) if node.kind == "str"]
-    seen: dict[tuple[str, str], Path] = {}
-    own = {(section, key) for section in _MERGED for key in _entries(root.value.get(section))}
-    for node, path in named:
-        other = _read(path, node, loading) if path is not None else None
-        if other is None or path is None:
-            continue
+    """The document with the entries of the files under `include` added where it has none of that name itself.
+
+    Included files may include others, below their own entries in the same way.
+    """
+    return _Includes(loading).merged(root, "pipeline", ())
+
+
+class _Includes:
+    """The included files of one load, each read and merged once."""
+
+    def __init__(self, loading: Loading) -> None:
+        self.loading = loading
+        self.done: dict[Path, Node | None] = {}
+
+    def merged(self, document: Node, name: str, above: tuple[Path, ...]) -> Node:
+        """A document with what it includes; `above` are the files that lead to it, `name` is its definition."""
+        include = Fields(document, name, self.loading.problems).get("include")
+        chain = (*above, document.source.path) if document.source.path is not None else above
+        merge = _Merge(document, self.loading)
+        for node in items(include):
+            path = self._path(node, chain, merge) if node.kind == "str" else None
+            other = self._read(path, node, chain) if path is not None else None
+            if other is None:
+                self.loading.miss_names()
+            else:
+                merge.add(other)
+        return merge.document
+
+    def _path(self, node: Node, chain: tuple[Path, ...], merge: _Merge) -> Path | None:
+        if "{{" in node.value:
+            note = "vars may stand in the included files themselves, and are known only when these are read"
+            self.loading.problems.add("C223", "the name of an included file takes no vars", node, note=note)
+            return None
+        path = self.loading.named_file(node)
+        if path is None:
+            return None
+        if path in chain:
+            names = [display(p) for p in (*chain[chain.index(path) :], path)]
+            said = f"'{node.value}' includes itself" if len(names) > 2 else f"'{node.value}' is this file"
+            note = " -> ".join(names) if len(names) > 2 else ""
+            self.loading.problems.add("C223", said, node, note=note)
+            return None
+        if path in merge.named:
+            self.loading.problems.add("C223", f"'{node.value}' is included twice", node, hint="remove one")
+            return None
+        merge.named.append(path)
+        return path
+
+    def _read(self, path: Path, node: Node, chain: tuple[Path, ...]) -> Node | None:
+        if path not in self.done:
+            if len(chain) > _DEEPEST:
+                message = f"files include one another more than {_DEEPEST} levels deep"
+                self.loading.problems.add("C223", message, node)
+                return None
+            other = self._parsed(path, node)
+            self.done[path] = self.merged(other, "included", chain) if other is not None else None
+        return self.done[path]
+
+    def _parsed(self, path: Path, node: Node) -> Node | None:
+        loading = self.loading
+        try:
+            other, problems = parse(loading.read(path))
+        except ConfigError as error:
+            other, problems = None, list(error.problems)
+        loading.problems.extend(problems)
+        if other is None:
+            return None
+        if other.kind == "map" and "steps" in other.value:
+            note = f"an included file may hold: {', '.join(definition('included')['properties'])}"
+            loading.problems.add("C223", f"'{node.value}' is a pipeline; its steps cannot be included", node, note=note)
+            return None
+        before = len(loading.problems.errors)
+        check_shape(other, loading.problems, name="included")
+        return other if other.kind == "map" and len(loading.problems.errors) == before else None
+
+
+class _Merge:
+    """A document on its way to one with all that it includes; an entry of its own wins over an included one."""
+
+    def __init__(self, document: Node, loading: Loading) -> None:
+        self.document, self.loading = document, loading
+        self.named: list[Path] = []
+        self.own = {(section, key) for section in _MERGED for key in _entries(document.value.get(section))}
+        self.seen: dict[tuple[str, str], Node] = {}  # where an entry was first declared
+
+    def add(self, other: Node) -> None:
+        """Take over what an included document has and this one has not."""
         for section in _MERGED:
             added = other.value.get(section)
             if added is not None and added.kind == "map":
-                root = _with_section(root, section, added, own=own, seen=seen, path=path, loading=loading)
-    return root
+                self._add_section(section, added)
 
+    def _add_section(self, section: str, added: Node) -> None:
+        there: Node | None = self.document.value.get(section)
+        if there is not None and there.kind != "map":
+            return
+        values, keys = (dict(there.value), dict(there.keys)) if there is not None else ({}, {})
+        for key, value in added.value.items():
+            declared = added.keys[key]
+            first = self.seen.setdefault((section, key), declared)
+            if (section, key) not in self.own:
+                if first.source is not declared.source:
+                    self._clash(section, key, declared, first)
+                values.setdefault(key, value)
+                keys.setdefault(key, declared)
+            elif section == "defaults" and value.kind == values[key].kind == "map":
+                values[key] = _under(values[key], value)
+        merged = replace(there if there is not None else added, value=values, keys=keys)
+        self.document = _put(self.document, section, merged, added)
 
-def _read(path: Path, node: Node, loading: Loading) -> Node | None:
-    if path in loading.files:
-        loading.problems.add("C223", f"'{node.value}' is included twice, or is this file", node)
-        return None
-    try:
-        other, problems = parse(loading.read(path))
-    except ConfigError as error:
-        other, problems = None, list(error.problems)
-    loading.problems.extend(problems)
-    if other is None:
-        return None
-    if other.kind == "map" and "steps" in other.value:
-        note = f"an included file may hold: {', '.join(definition('included')['properties'])}"
-        loading.problems.add("C223", f"'{node.value}' is a pipeline; its steps cannot be included", node, note=note)
-        return None
-    before = len(loading.problems.errors)
-    check_shape(other, loading.problems, name="included")
-    return other if other.kind == "map" and len(loading.problems.errors) == before else None
+    def _clash(self, section: str, key: str, declared: Node, first: Node) -> None:
+        message = f"'{key}' under '{section}' comes from two included files"
+        note = f"'{first.source.file}' declares it too; say here which one is meant"
+        self.loading.problems.add("C223", message, declared, note=note)
 
 
 def _entries(section: Node | None) -> list[str]:
     return list(section.value) if section is not None and section.kind == "map" else []
-
-
-def _with_section(
-    root: Node,
-    section: str,
-    added: Node,
-    *,
-    own: Collection[tuple[str, str]],
-    seen: dict[tuple[str, str], Path],
-    path: Path,
-    loading: Loading,
-) -> Node:
-    """The document with what a section of an included file adds to its own."""
-    there: Node | None = root.value.get(section)
-    if there is not None and there.kind != "map":
-        return root
-    values, keys = (dict(there.value), dict(there.keys)) if there is not None else ({}, {})
-    for key, value in added.value.items():
-        first = seen.get((section, key))
-        if first is not None:
-            note = f"'{first.name}' declares it too; say here which one is meant"
-            if (section, key) not in own:
-                message = f"'{key}' under '{section}' comes from two included files"
-                loading.problems.add("C223", message, added.keys[key], note=note)
-        elif (section, key) not in own:
-            values[key], keys[key] = value, added.keys[key]
-        elif section == "defaults" and value.kind == values[key].kind == "map":
-            values[key] = _under(values[key], value)
-        seen[section, key] = path
-    return _put(root, section, replace(there if there is not None else added, value=values, keys=keys), added)
 
 
 def _under(own: Node, other: Node) -> Node:

@@ -194,5 +194,6 @@ def _warn_unused(fields: Fields, scopes: Scopes, loading: Loading) -> None:
     used = {s.dataset for s in scopes.made.values()}
     section = fields.get("datasets")
     for name, node in fields.each("datasets"):
-        if name not in used and section is not None and node.source is section.source:
+        is_own = fields.node is not None and node.source is fields.node.source
+        if name not in used and section is not None and is_own:
             loading.problems.warn("C230", f"no step runs over dataset '{name}'", section.key_place(name))

@@ -29,6 +29,12 @@ class Loading:
     problems: Problems
     vars: Mapping[str, Any] = field(default_factory=dict)
     files: dict[Path, SourceText] = field(default_factory=dict)
+    lacks_names: bool = False  # an included file that may declare what is missing cannot be used
+
+    def miss_names(self) -> None:
+        """From now on tell nothing of datasets, vars and models that are not there."""
+        self.lacks_names = True
+        self.problems.mute("C213", "C214", "C215")
 
     def read(self, path: Path, *, max_bytes: int = MAX_BYTES) -> SourceText:
         """The text of a file, read once; it becomes one of the pipeline's sources. Raises ConfigError."""

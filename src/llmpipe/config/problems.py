@@ -13,6 +13,11 @@ class Problems:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str, int, int], Problem] = {}
+        self._muted: frozenset[str] = frozenset()
+
+    def mute(self, *codes: str) -> None:
+        """From now on leave out what has one of these codes: it only follows from something that is told already."""
+        self._muted |= frozenset(codes)
 
     def add(
         self, code: str, message: str, at: Node | Place, *, hint: str = "", note: str = "", where: str = ""
@@ -28,7 +33,7 @@ class Problems:
 
     def extend(self, problems: Iterable[Problem]) -> None:
         """Note problems that somebody else has found."""
-        for p in problems:
+        for p in (p for p in problems if p.code not in self._muted):
             self._found.setdefault((p.code, p.message, p.place.file, p.place.line, p.place.column), p)
 
     @property

@@ -94,8 +94,8 @@ def _models(draft: Draft, models: Mapping[str, Any], defaults: Policies, loading
         return defaults.models
     if len(models) == 1:
         return tuple(models)
-    if not any(_KINDS.get(key) == "model" for key in draft.node.value):
-        return ()  # that it does nothing is told instead
+    if loading.lacks_names or not any(_KINDS.get(key) == "model" for key in draft.node.value):
+        return ()  # that it does nothing, or that an included file is broken, is told instead
     said = f"one of: {listed(models)}" if models else "declare one under `models`, for example {demo: {provider: echo}}"
     note = f"set `model` here or under `defaults`; {said}"
     loading.problems.add("C201", f"step '{draft.id}' names no model", draft.node.key_place("id"), note=note)
