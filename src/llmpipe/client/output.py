@@ -57,7 +57,7 @@ async def read_output(response: LLMResponse, call: Call, spec: OutputSpec) -> tu
         _check(response.text, spec)
         return None, ()
     try:
-        if len(response.text) > LONG_TEXT:
+        if len(response.text) > LONG_TEXT or schema.may_block(len(response.text)):
             value, notes = await asyncio.to_thread(_value, response, call, spec)
         else:
             value, notes = _value(response, call, spec)

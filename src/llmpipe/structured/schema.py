@@ -64,6 +64,10 @@ class OutputSchema:
             return await asyncio.to_thread(self._checks.violations, value)
         return self._checks.violations(value)
 
+    def may_block(self, longest: int) -> bool:
+        """Whether looking at a value with a text of so many characters may take longer than an event loop waits."""
+        return self._checks.may_block(longest)
+
     def accepts(self, value: Any) -> bool:
         """Whether `value` is valid; quicker than `violations` for one that is not."""
         return isinstance(_measured(value), Measure) and self._checks.accepts(value)
