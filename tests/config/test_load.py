@@ -432,6 +432,15 @@ def test_values_can_be_set_from_outside(tmp_path: Path) -> None:
     assert p.overrides == overrides
 
 
+def test_an_entry_of_a_list_is_set_by_its_number(tmp_path: Path) -> None:
+    text = HEAD + "steps:\n  - {id: a, messages: [{role: system, content: s}, {role: user, content: u}]}\n"
+    text += "outputs: [{from: steps.a, path: output/a.txt}, {from: steps.a, path: output/b.txt}]\n"
+    overrides = parse_overrides(["steps.a.messages.1.content=new", "outputs.1.path=output/c.txt"])
+    p = load(tmp_path, text, overrides=overrides)
+    assert [m.content.source for m in p.step("a").messages] == ["s", "new"]
+    assert [output.path.name for output in p.outputs] == ["a.txt", "c.txt"]
+
+
 @pytest.mark.parametrize(
     ("override", "code", "hint"),
     [
@@ -443,10 +452,18 @@ def test_values_can_be_set_from_outside(tmp_path: Path) -> None:
         ("steps.a.retry.max_retries=x", "C202", ""),
         ("steps.a.prompt.x=1", "C224", ""),
         ("steps.a.timeout.idle=[", "Y103", ""),
+        ("steps.0.prompt=x", "C224", ""),
+        ("outputs.1.path=x", "C224", ""),
+        ("outputs.path=x", "C224", ""),
+        ("defaults.model=*x", "Y106", "quote this if it is text"),
+        ("defaults.model=5", "C204", ""),
+        ("steps.a.model=[[]]", "C202", ""),
     ],
 )
 def test_a_setting_that_cannot_be_made(override: str, code: str, hint: str, tmp_path: Path) -> None:
-    found = problems(tmp_path, HEAD + "steps: [{id: a, prompt: x}]\n", overrides=parse_overrides([override]))
+    text = HEAD + "steps: [{id: a, prompt: x}]\n"
+    text += "outputs: [{from: steps.a, path: output/a.txt}]\n"
+    found = problems(tmp_path, text, overrides=parse_overrides([override]))
     assert [(p.code, p.hint) for p in found] == [(code, hint)]
     assert found[0].place.file.startswith(f"--set {override.split('=')[0]}")
 

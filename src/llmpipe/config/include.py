@@ -169,7 +169,7 @@ def _override(node: Node, path: list[str], value: Node, loading: Loading, *, dep
     """A copy of the node with `value` at a path below it; None, and a problem, if the path leads nowhere."""
     key, rest = path[0], path[1:]
     if node.kind == "list":
-        return _override_step(node, path, value, loading)
+        return _override_entry(node, path, value, loading)
     if node.kind != "map" or not key:
         loading.problems.add("C224", f"there is no '{'.'.join(path)}' to set here", value)
         return None
@@ -185,17 +185,21 @@ def _override(node: Node, path: list[str], value: Node, loading: Loading, *, dep
     return _put(node, key, child, value) if child is not None else None
 
 
-def _override_step(node: Node, path: list[str], value: Node, loading: Loading) -> Node | None:
-    """A copy of the list of steps with `value` at a path that begins with a step's id."""
+def _override_entry(node: Node, path: list[str], value: Node, loading: Loading) -> Node | None:
+    """A copy of a list with `value` at a path that begins with a step's id, or with the number of another entry."""
     key, rest = path[0], path[1:]
-    ids = [str(n.value["id"].value) if n.kind == "map" and "id" in n.value else "" for n in node.value]
-    if key in ids and not rest:
+    names = [str(n.value["id"].value) if n.kind == "map" and "id" in n.value else "" for n in node.value]
+    what = "step"
+    if not any(names):
+        names, what = [str(number) for number in range(len(names))], "entry"
+    if key not in names:
+        hint, note = did_you_mean(key, names), f"{what}s: {listed(names)}" if what == "step" else ""
+        note = note or f"there are {len(names)} entries, the first is 0"
+        loading.problems.add("C224", f"there is no {what} '{key}' to set something in", value, hint=hint, note=note)
+        return None
+    at = names.index(key)
+    if what == "step" and not rest:
         loading.problems.add("C224", f"name the key of step '{key}' that is to be set", value)
         return None
-    if key not in ids:
-        hint, note = did_you_mean(key, ids), f"steps: {listed(ids)}"
-        loading.problems.add("C224", f"there is no step '{key}' to set something in", value, hint=hint, note=note)
-        return None
-    at = ids.index(key)
-    child = _override(node.value[at], rest, value, loading, depth=2)
+    child = _override(node.value[at], rest, value, loading, depth=2) if rest else value
     return replace(node, value=[*node.value[:at], child, *node.value[at + 1 :]]) if child is not None else None

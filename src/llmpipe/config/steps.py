@@ -64,6 +64,8 @@ class Surroundings:
 def read_drafts(pipeline: Fields, models: Mapping[str, Any], defaults: Policies, loading: Loading) -> dict[str, Draft]:
     """The steps by id; an id that stands twice is a problem."""
     found: dict[str, Draft] = {}
+    section = pipeline.sub("defaults", "defaults")
+    broken = section.node is not None and "model" in section.node.value and section.get("model") is None
     for node in items(pipeline.get("steps")):
         fields = Fields(node, "step", loading.problems)
         id = fields.get("id")
@@ -75,7 +77,8 @@ def read_drafts(pipeline: Fields, models: Mapping[str, Any], defaults: Policies,
             continue
         samples = fields.read("samples", lambda n: int(n.value), 1)
         draft = Draft(id.value, node, fields, samples=samples)
-        draft.models = _models(draft, models, defaults, loading) if kind_of(node) == "model" else ()
+        if kind_of(node) == "model" and not (broken and fields.get("model") is None):
+            draft.models = _models(draft, models, defaults, loading)
         found[id.value] = draft
     return found
 
@@ -94,8 +97,12 @@ def _models(draft: Draft, models: Mapping[str, Any], defaults: Policies, loading
         return defaults.models
     if len(models) == 1:
         return tuple(models)
-    if loading.lacks_names or not any(_KINDS.get(key) == "model" for key in draft.node.value):
-        return ()  # that it does nothing, or that an included file is broken, is told instead
+    if (
+        loading.lacks_names
+        or "model" in draft.node.value
+        or not any(_KINDS.get(key) == "model" for key in draft.node.value)
+    ):
+        return ()  # that it does nothing, or that the file is wrong elsewhere, is told instead
     said = f"one of: {listed(models)}" if models else "declare one under `models`, for example {demo: {provider: echo}}"
     note = f"set `model` here or under `defaults`; {said}"
     loading.problems.add("C201", f"step '{draft.id}' names no model", draft.node.key_place("id"), note=note)
