@@ -384,6 +384,26 @@ def test_the_cache_is_looked_at_and_made_smaller(project: Path) -> None:
     assert json.loads(cached("--json").out)["answers"] == 0
 
 
+def test_a_damaged_cache_can_be_cleared(project: Path) -> None:
+    here("run", "pipelines/small.yaml", "-q")
+    for path in Path("output/.cache").glob("cache.db*"):
+        path.write_bytes(b"no database" * 1000)
+    done = cached("clear")
+    assert (done.code, "set aside as cache-damaged-" in done.err) == (0, True)
+    assert not list(Path("output/.cache").glob("cache-damaged-*"))
+    assert json.loads(cached("--json").out)["answers"] == 0
+
+
+def test_a_run_with_a_damaged_cache_says_so_once_and_the_next_one_not(project: Path) -> None:
+    here("run", "pipelines/small.yaml", "-q")
+    for path in Path("output/.cache").glob("cache.db*"):
+        path.write_bytes(b"no database" * 1000)
+    first, second = here("run", "pipelines/small.yaml"), here("run", "pipelines/small.yaml")
+    assert [done.code for done in (first, second)] == [0, 0]
+    assert [done.err.count("was damaged; it was set aside") for done in (first, second)] == [1, 0]
+    assert "5 cached" in " ".join(second.err.split())
+
+
 def test_a_cache_that_cannot_be_read_is_told(project: Path) -> None:
     ran()
     for path in Path("output/.cache").glob("cache.db*"):

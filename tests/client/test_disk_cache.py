@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import resource
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -227,35 +229,163 @@ def test_settings_that_are_not_ours_are_refused(folder: Path, key: str, value: A
     cache.close()
 
 
-def test_a_corrupt_database_is_told_once_and_left_alone(folder: Path) -> None:
+def aside(folder: Path) -> list[Path]:
+    return sorted(folder.glob("cache-damaged-*.db"))
+
+
+def test_a_database_that_is_none_is_set_aside_and_told_once(folder: Path) -> None:
     folder.mkdir(mode=0o700)
     (folder / "cache.db").write_bytes(b"this is no database" * 1000)
     told: list[str] = []
     cache = DiskCache(folder, warn=told.append)
     put(cache, entry(1), entry(2))
-    assert get(cache, entry(1)[0]) is None
-    assert cache.claim("ab" * 32, 60)
+    assert get(cache, entry(1)[0]) == entry(1)[1]
     cache.close()
+    (kept,) = aside(folder)
+    assert kept.read_bytes() == b"this is no database" * 1000
+    assert told == [f"the response cache in {folder} was damaged; it was set aside as {kept.name}, and a new one begun"]
+    again = DiskCache(folder, warn=told.append)
+    assert get(again, entry(2)[0]) == entry(2)[1]
+    again.close()
     assert len(told) == 1
-    assert "going on without" in told[0]
-    assert (folder / "cache.db").read_bytes() == b"this is no database" * 1000
+    assert aside(folder) == [kept]
 
 
-def test_pages_that_rot_later_are_misses_and_told_once(folder: Path) -> None:
-    told: list[str] = []
-    cache = DiskCache(folder, warn=told.append)
+def rotten(folder: Path, *, first_page: int) -> None:
+    """A cache of 200 answers whose pages from `first_page` on are noise."""
+    cache = DiskCache(folder)
     put(cache, *(entry(n, size=3000) for n in range(200)))
     cache.close()
     size = (folder / "cache.db").stat().st_size
     with (folder / "cache.db").open("r+b") as file:
-        file.seek(3 * 4096)
-        file.write(os.urandom(size - 4 * 4096))
+        file.seek((first_page - 1) * 4096)
+        file.write(os.urandom(size - (first_page - 1) * 4096 - 4096))
+
+
+def test_pages_that_have_rotted_are_set_aside_at_once_where_opening_meets_them(folder: Path) -> None:
+    told: list[str] = []
+    rotten(folder, first_page=2)
     cache = DiskCache(folder, warn=told.append)
-    found = [get(cache, entry(n, size=3000)[0]) for n in range(50)]
+    assert get(cache, entry(3, size=3000)[0]) is None
+    put(cache, entry(3))
+    assert get(cache, entry(3)[0]) == entry(3)[1]
     cache.close()
-    assert found == [None] * 50
-    assert len(told) == 1
+    assert len(told) == len(aside(folder)) == 1
     assert _open_below(folder) == [], "diskcache forgets its connection where it cannot begin"
+
+
+def test_pages_that_rot_under_a_run_are_misses_and_set_aside_at_its_end(folder: Path) -> None:
+    told: list[str] = []
+    rotten(folder, first_page=12)
+    cache = DiskCache(folder, warn=told.append)
+    assert cache.usable
+    found = [get(cache, entry(n, size=3000)[0]) for n in range(200)]
+    put(cache, *(entry(n) for n in range(300, 320)))
+    before = list(told)
+    cache.close()
+    assert None in found
+    assert all("going on without" in line for line in before)
+    moved = f"the response cache in {folder} had damage; it was set aside as {aside(folder)[0].name}"
+    assert told[len(before) :] == [f"{moved}, and the next run begins a new one"]
+    again = DiskCache(folder, warn=told.append)
+    put(again, entry(5))
+    assert get(again, entry(5)[0]) == entry(5)[1]
+    again.close()
+    assert len(told) == len(before) + 1
+
+
+def test_who_only_looks_sets_nothing_aside(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "cache.db").write_bytes(b"this is no database" * 1000)
+    told: list[str] = []
+    cache = DiskCache(folder, warn=told.append, heals=False)
+    assert not cache.usable
+    assert cache.claim("ab" * 32, 60)
+    assert get(cache, entry(1)[0]) is None
+    cache.close()
+    assert len(told) == 1
+    assert aside(folder) == []
+
+
+def test_processes_that_find_the_same_damage_set_it_aside_once(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    code = (
+        "import asyncio, sys; from pathlib import Path; from llmpipe.client.disk_cache import DiskCache\n"
+        "from llmpipe.client.encoding import seal; from llmpipe.client.keys import digest\n"
+        "from llmpipe.types import LLMResponse\n"
+        "n = sys.argv[1]; told = []; sys.stdin.readline()\n"
+        f"cache = DiskCache(Path({str(folder)!r}), warn=told.append)\n"
+        "sealed = seal(LLMResponse('x' * 10, 'm', 'p'), material=n.encode(), at=1.0)\n"
+        "asyncio.run(cache.put(digest(n.encode()), sealed)); cache.close(); print(len(told), cache.usable)\n"
+    )
+    for round in range(3):
+        for path in folder.iterdir():
+            path.unlink()
+        (folder / "cache.db").write_bytes(os.urandom(20_000))
+        env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        args = [sys.executable, "-c", code]
+        workers = [
+            subprocess.Popen([*args, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+            for n in range(4)
+        ]
+        said = [worker.communicate("go\n", timeout=60)[0].split() for worker in workers]
+        assert [usable for _, usable in said] == ["True"] * 4, round
+        assert sum(int(count) for count, _ in said) == len(aside(folder)) == 1
+        cache = DiskCache(folder)
+        assert all(get(cache, entry(n)[0]) == entry(n)[1] for n in range(4))
+        cache.close()
+
+
+@pytest.mark.parametrize("trouble", ["locked", "full", "not permitted", "a folder", "gone"])
+def test_a_good_database_is_never_set_aside(trouble: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever keeps it from being used for a while, the answers are there afterwards."""
+    cache = DiskCache(folder)
+    put(cache, entry(1))
+    cache.close()
+    monkeypatch.setattr("llmpipe.client.cache_database.LOCK_WAIT_S", 0.05)
+    told: list[str] = []
+    with _in_trouble(trouble, folder / "cache.db"):
+        cache = DiskCache(folder, warn=told.append)
+        put(cache, entry(2, size=500_000))
+        cache.close()
+    if trouble in ("locked", "a folder"):
+        assert told
+    assert aside(folder) == []
+    cache = DiskCache(folder)
+    assert get(cache, entry(1)[0]) == entry(1)[1]
+    cache.close()
+
+
+@contextmanager
+def _in_trouble(trouble: str, database: Path) -> Iterator[None]:
+    safe = database.with_name("safe")
+    if trouble == "locked":
+        with closing(sqlite3.connect(database, isolation_level=None)) as other:
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+            other.execute("BEGIN EXCLUSIVE")
+            yield
+            other.execute("ROLLBACK")
+    elif trouble == "full":
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, handler)
+    elif trouble == "not permitted":
+        database.chmod(0)
+        yield
+        database.chmod(0o600)
+    else:
+        database.rename(safe)
+        if trouble == "a folder":
+            database.mkdir()
+        yield
+        for path in database.parent.glob("cache.db*"):
+            path.rmdir() if path.is_dir() else path.unlink()
+        safe.rename(database)
 
 
 def _open_below(folder: Path) -> list[str]:

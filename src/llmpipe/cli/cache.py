@@ -70,7 +70,7 @@ def main(words: Sequence[str], console: Console) -> int:
     from llmpipe.cli.places import output_folder
 
     folder = output_folder(args.output) / ".cache"
-    cache = _opened(folder)
+    cache = _opened(folder, console, heals=args.action != "stats")
     removed = 0
     try:
         if cache is not None and args.action == "clear":
@@ -85,17 +85,19 @@ def main(words: Sequence[str], console: Console) -> int:
     return 0
 
 
-def _opened(folder: Path) -> DiskCache | None:
+def _opened(folder: Path, console: Console, *, heals: bool) -> DiskCache | None:
     from llmpipe.client.disk_cache import DiskCache
     from llmpipe.errors import StorageError
 
     if not folder.is_dir():
         return None
     told: list[str] = []
-    cache = DiskCache(folder, warn=told.append)
-    if told:
+    cache = DiskCache(folder, warn=told.append, heals=heals)
+    if not cache.usable:
         cache.close()
-        raise StorageError(told[0])
+        raise StorageError(told[-1])
+    for line in told:
+        console.err(line)
     return cache
 
 

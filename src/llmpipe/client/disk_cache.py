@@ -2,8 +2,8 @@
 
 The only module that knows diskcache (facts C). Rows are bytes under hexadecimal keys, always inside the database: a row
 that says anything else (a pickled key or value, a file name, another type) is refused and counts as a miss, so neither
-CVE-2025-69872 nor a planted file name has a way in. The database is never deleted or mended here: when it cannot be
-used, the cache says so once and the run goes on uncached.
+CVE-2025-69872 nor a planted file name has a way in. The database is never deleted: one that is damaged is set aside
+(client/damage.py); when it cannot be used for another reason, the cache says so once and the run goes on uncached.
 """
 
 from __future__ import annotations
@@ -20,31 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from llmpipe.client.batches import Batches
+from llmpipe.client.cache_database import (
+    DATABASE,
+    LOCK_WAIT_S,
+    LOOK,
+    SETTINGS,
+    check_settings,
+    is_damaged,
+    opened_reader,
+)
 from llmpipe.client.claims import Claims
+from llmpipe.client.damage import SET_ASIDE, is_damage, set_aside
 from llmpipe.client.encoding import unseal
 from llmpipe.client.private_folder import private_folder
 from llmpipe.errors import StorageError
 
-_SETTINGS: dict[str, Any] = {
-    "statistics": 0,
-    "tag_index": 0,
-    "eviction_policy": "none",
-    "size_limit": 1 << 50,
-    "cull_limit": 0,
-    "sqlite_auto_vacuum": 1,
-    "sqlite_cache_size": 1 << 13,
-    "sqlite_journal_mode": "wal",
-    "sqlite_mmap_size": 1 << 26,
-    "sqlite_synchronous": 1,
-    "disk_min_file_size": 1 << 50,  # every value stays in the database
-    "disk_pickle_protocol": 4,
-}
-_COUNTERS = frozenset({"count", "size", "hits", "misses"})
-_LOCK_WAIT_S = 5.0
 _PATIENCE = 3  # batches in a row that could not be written; after them no answer waits for a write again
-_DATABASE = "cache.db"
-# As `_bytes_disk` would read it: text keys, bytes in the database itself (mode 1), no file beside it.
-_LOOK = "SELECT value FROM Cache WHERE key = ? AND raw = 1 AND mode = 1 AND filename IS NULL"
 
 
 class CacheWarning(UserWarning):
@@ -65,10 +56,11 @@ class DiskCache:
     """Sealed answers in `folder`, shared by the runs of a project; read at once, written by a thread of its own.
 
     Raises StorageError if the folder is not ours alone (client/private_folder.py). Any other fault of the storage is
-    told to `warn` once, with one sentence, and the cache is then as good as empty.
+    told to `warn` once, with one sentence, and the cache is then as good as empty. With `heals` a damaged database is
+    set aside under another name, told too: when it is opened, or when it is closed if the damage shows in between.
     """
 
-    def __init__(self, folder: Path, *, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(self, folder: Path, *, warn: Callable[[str], None] | None = None, heals: bool = True) -> None:
         self.folder = private_folder(Path(folder))
         self._warn = warn or _warned
         self._told: set[str] = set()
@@ -77,9 +69,10 @@ class DiskCache:
         self._reader: sqlite3.Connection | None = None
         self._reading = threading.Lock()
         self._failed_writes = 0
+        self._heals, self._damaged = heals, False
         with self._tolerant("opened"):
-            self._store = _opened(self.folder)
-            self._reader = _reader(self.folder / _DATABASE)
+            self._store = self._begun()
+            self._reader = opened_reader(self.folder / DATABASE)
             self._claims = Claims(self.folder / "claims.lock")
         self._writes: Batches[tuple[str, bytes], bool] = Batches("llmpipe-cache-write", self._write_all, self._let_go)
 
@@ -102,7 +95,7 @@ class DiskCache:
             if self._reader is None:
                 return None
             try:
-                row = self._reader.execute(_LOOK, (key,)).fetchone()
+                row = self._reader.execute(LOOK, (key,)).fetchone()
             except sqlite3.Error as err:
                 self._tell("read", err)
                 return None
@@ -132,25 +125,34 @@ class DiskCache:
                 self._reader = None
         if self._claims is not None:
             self._claims.close()
+        if self._damaged:
+            self._damaged = False
+            with self._tolerant("set aside"):
+                self._set_aside("had")
 
     def stats(self) -> CacheStats:
         """What the cache holds. Raises StorageError if it cannot be read. Blocks."""
         with self._strict() as store:
-            ((entries, oldest, newest),) = _sql(store, "SELECT COUNT(*), MIN(store_time), MAX(store_time) FROM Cache")
-        size = sum(path.stat().st_size for path in self.folder.glob(f"{_DATABASE}*"))
+            ((entries, oldest, newest),) = _rows(store, "SELECT COUNT(*), MIN(store_time), MAX(store_time) FROM Cache")
+        size = sum(path.stat().st_size for path in self.folder.glob(f"{DATABASE}*"))
         return CacheStats(entries, size, oldest, newest)
 
     def entries(self) -> Iterator[tuple[str, bytes]]:
         """Every intact key and sealed answer, oldest first. Raises StorageError if the cache cannot be read. Blocks."""
         with self._strict() as store:
-            keys = [key for (key,) in _sql(store, "SELECT key FROM Cache WHERE raw = 1 ORDER BY rowid")]
+            keys = [key for (key,) in _rows(store, "SELECT key FROM Cache WHERE raw = 1 ORDER BY rowid")]
             for key in keys:
                 value = store.get(key) if isinstance(key, str) else None
                 if isinstance(value, bytes) and unseal(value, key=key) is not None:
                     yield key, value
 
     def clear(self) -> int:
-        """Delete every answer and give the space back; how many there were. Raises StorageError. Blocks."""
+        """Delete every answer and give the space back; how many there were. Raises StorageError. Blocks.
+
+        Databases that were set aside are deleted too.
+        """
+        for path in self.folder.glob(SET_ASIDE):
+            path.unlink(missing_ok=True)
         return self._delete("rowid IS NOT NULL", ())
 
     def prune(self, *, older_than_s: float | None = None, max_bytes: int | None = None) -> int:
@@ -171,11 +173,28 @@ class DiskCache:
 
     def _delete(self, condition: str, values: tuple[Any, ...]) -> int:
         with self._strict() as store, store.transact(retry=True):
-            ((count,),) = _sql(store, f"SELECT COUNT(*) FROM Cache WHERE {condition}", values)  # noqa: S608 - ours
-            _sql(store, f"DELETE FROM Cache WHERE {condition}", values)  # noqa: S608 - ours
+            ((count,),) = _rows(store, f"SELECT COUNT(*) FROM Cache WHERE {condition}", values)  # noqa: S608 - ours
+            _rows(store, f"DELETE FROM Cache WHERE {condition}", values)  # noqa: S608 - ours
         with self._strict() as store:
-            _sql(store, "PRAGMA wal_checkpoint(TRUNCATE)")  # gives the space back
+            _rows(store, "PRAGMA wal_checkpoint(TRUNCATE)")  # gives the space back
         return int(count)
+
+    def _begun(self) -> Any:
+        """The store; a new one where the database is damaged. Raises whatever SQLite raises."""
+        try:
+            return _opened(self.folder)
+        except Exception as err:
+            if not (self._heals and is_damage(err)):
+                raise
+        self._set_aside("was")
+        return _opened(self.folder)
+
+    def _set_aside(self, verb: str) -> None:
+        moved = set_aside(self.folder / DATABASE, is_damaged=is_damaged) if self._heals else None
+        if moved is not None:
+            new = "and a new one begun" if verb == "was" else "and the next run begins a new one"
+            what = "damaged" if verb == "was" else "damage"
+            self._warn(f"the response cache in {self.folder} {verb} {what}; it was set aside as {moved.name}, {new}")
 
     def _write_all(self, entries: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
         self._failed_writes += 1
@@ -200,6 +219,7 @@ class DiskCache:
             self._tell(verb, err)
 
     def _tell(self, verb: str, err: Exception) -> None:
+        self._damaged = self._damaged or is_damage(err)
         if verb not in self._told:
             self._told.add(verb)
             self._warn(f"the response cache in {self.folder} cannot be {verb}, going on without: {_words(err)}")
@@ -218,45 +238,15 @@ def _opened(folder: Path) -> Any:
     """diskcache's store, on a database whose settings are ours. Raises whatever a damaged one makes SQLite raise."""
     import diskcache
 
-    _check_settings(folder / _DATABASE)
+    check_settings(folder / DATABASE)
     mask = os.umask(0o077)
     store = diskcache.Cache.__new__(diskcache.Cache)
     try:
-        store.__init__(str(folder.resolve()), timeout=_LOCK_WAIT_S, disk=_bytes_disk(), **_SETTINGS)
+        store.__init__(str(folder.resolve()), timeout=LOCK_WAIT_S, disk=_bytes_disk(), **SETTINGS)
     finally:
         os.umask(mask)
         store.close()  # of a store that could not begin too, whose connection nobody else knows
     return store
-
-
-def _reader(database: Path) -> sqlite3.Connection:
-    """A connection for all threads of the process, used by one at a time, which outlives none of them."""
-    reader = sqlite3.connect(database, timeout=_LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
-    try:
-        reader.execute("PRAGMA query_only = 1")
-        reader.execute(f"PRAGMA mmap_size = {_SETTINGS['sqlite_mmap_size']}")
-    except sqlite3.Error:
-        reader.close()
-        raise
-    return reader
-
-
-def _check_settings(database: Path) -> None:
-    """Refuse settings that are not ours: diskcache makes attributes and PRAGMA statements of whatever stands there."""
-    if not database.exists():
-        return
-    connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=_LOCK_WAIT_S)
-    try:
-        rows = connection.execute("SELECT key, value FROM Settings").fetchall()
-    except sqlite3.OperationalError as err:
-        if "no such table" in str(err):  # another process is creating it right now
-            return
-        raise
-    finally:
-        connection.close()
-    for key, value in rows:
-        if key not in _COUNTERS and _SETTINGS.get(key) != value:
-            raise StorageError(f"its settings are not those of llmpipe ({str(key)[:40]})")
 
 
 def _bytes_disk() -> type:
@@ -291,7 +281,7 @@ def _bytes_disk() -> type:
     return BytesDisk
 
 
-def _sql(store: Any, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def _rows(store: Any, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = store._sql(statement, values).fetchall()
     return rows
 

@@ -234,7 +234,7 @@ def _cached(info: RunInfo, key: str | None) -> tuple[dict[str, str], ...]:
     folder = info.folder.parent.parent / ".cache"
     if key is None or not folder.is_dir():
         return ()
-    cache = DiskCache(folder, warn=lambda line: None)
+    cache = DiskCache(folder, warn=lambda line: None, heals=False)
     try:
         data = cache.peek(key)
     finally:
