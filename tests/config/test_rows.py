@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from llmpipe.config.pipeline import Dataset
 from llmpipe.config.rows import Row, count_rows, file_digest, peek_columns, read_rows
 from llmpipe.config.rows_json import stream_array
-from llmpipe.config.rows_keys import KeyTable
 from llmpipe.errors import Place
 
 PLACE = Place("p.yaml")
@@ -160,13 +159,6 @@ def test_no_rows_is_no_error(tmp_path: Path) -> None:
     assert [
         rows_of(tmp_path, data, f) for data, f in (("", "jsonl"), ("[]", "json"), ("a,b\n", "csv"), ("\n", "lines"))
     ] == [[]] * 4
-
-
-def test_the_table_of_keys_forgets_none_while_it_grows() -> None:
-    table = KeyTable()
-    assert all(table.put(str(n), n) is None for n in range(20_000))
-    assert all(table.put(str(n), 0) == n for n in range(20_000))
-    assert [table.count("again") for _ in range(3)] == [1, 2, 3]
 
 
 def test_the_digest_is_of_the_content_and_for_text_files_of_the_names_too(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -39,30 +40,30 @@ def read_rows(dataset: Dataset, *, stdin: BinaryIO | None = None) -> Iterator[Ro
     Raises DataError with file and line: D301 cannot be read, D302 not in the format, D303 encoding, D304 not an
     object, D305 duplicate key, D306 no key, D307 columns, D308 unusual JSON, D309 too large or deep.
     """
-    identify = _identifier(dataset)
     read = _READERS[dataset.format]
-    for part in parts(dataset, stdin):
-        file = part.file
-        with reporting(file):
-            for line, data in read(part, dataset):
-                if type(data) is not dict:
-                    raise DataError(
-                        f"every row must be an object, not {_kind(data)}", file=file, line=line, code="D304"
-                    )
-                yield Row(identify(data, file, line), data, file, line)
+    with _identifying(dataset) as identify:
+        for part in parts(dataset, stdin):
+            file = part.file
+            with reporting(file):
+                for line, data in read(part, dataset):
+                    if type(data) is not dict:
+                        message = f"every row must be an object, not {_kind(data)}"
+                        raise DataError(message, file=file, line=line, code="D304")
+                    yield Row(identify(data, file, line), data, file, line)
 
 
-def _identifier(dataset: Dataset) -> Callable[[dict[str, Any], str, int], str]:
+@contextmanager
+def _identifying(dataset: Dataset) -> Iterator[Callable[[dict[str, Any], str, int], str]]:
     """How this dataset makes the key of a row."""
     if dataset.key is not None or dataset.format == "files":
-        by_column = ColumnKeys(dataset.key or "path")
-        return lambda data, file, line: by_column.key(data, file=file, line=line)
-    by_content = ContentKeys()
-    if dataset.format == "lines":
-        return lambda data, file, line: by_content.key(
-            data["text"], file=file, line=line
-        )  # its number changes with the lines before it
-    return lambda data, file, line: by_content.key(data, file=file, line=line)
+        with closing(ColumnKeys(dataset.key or "path")) as by_column:
+            yield lambda data, file, line: by_column.key(data, file=file, line=line)
+        return
+    with closing(ContentKeys()) as by_content:
+        if dataset.format == "lines":  # whose numbers change with the lines before them
+            yield lambda data, file, line: by_content.key(data["text"], file=file, line=line)
+        else:
+            yield lambda data, file, line: by_content.key(data, file=file, line=line)
 
 
 def count_rows(dataset: Dataset, *, stdin: BinaryIO | None = None) -> int | None:
