@@ -1,8 +1,9 @@
-"""The formats that are checked, with the standard library alone.
+"""The formats that are checked: all that JSON Schema names.
 
 date-time, date, time: RFC 3339 (an offset or Z is part of the first and the last; second 60 is a leap second) ·
-duration: ISO 8601 as in RFC 3339 appendix A · email: RFC 5321 addresses without quoting tricks or address literals ·
-hostname: RFC 1123 · uri: RFC 3986, absolute · ipv4, ipv6: dotted quad, RFC 4291 without zone · uuid: RFC 9562.
+duration: ISO 8601 as in RFC 3339 appendix A · email, idn-email: RFC 5321 and 6531, a quoted local part and an
+address literal among them · hostname: RFC 1123 ·
+ipv4, ipv6: dotted quad, RFC 4291 without zone · uuid: RFC 9562 · the others: `addresses`.
 
 Any other format describes and decides nothing; the linter says so.
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable
+
+from llmpipe.structured import addresses
 
 _TIME = re.compile(
     r"(?P<h>[01][0-9]|2[0-3]):(?P<m>[0-5][0-9]):(?P<s>[0-5][0-9]|60)(?:\.[0-9]+)?"
@@ -24,12 +27,9 @@ _DURATION = re.compile(
 )
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+")
-_URI = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*:"
-    r"(?://(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?(?=[/?#]|\Z))?"
-    r"[A-Za-z0-9._~!$&'()*+,;=:@/%-]*(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?(?:\#[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?"
-)
-_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_WIDE_ATOM = re.compile(r"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]|[^\x00-\xa0\ud800-\udfff])+")
+_QUOTED = re.compile(r'"(?:[ !#-\[\]-~]|\\[ -~])*"')
+_WIDE_QUOTED = re.compile(r'"(?:[ !#-\[\]-~]|[^\x00-\xa0\ud800-\udfff]|\\[ -~])*"')
 _OCTET = re.compile(r"25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9]")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
 
@@ -72,16 +72,25 @@ def is_hostname(text: str) -> bool:
 
 
 def is_email(text: str) -> bool:
-    """`first.last@example.org`."""
+    """`first.last@example.org`, `"first last"@[192.0.2.1]`."""
+    return _is_address(text, _ATOM, _QUOTED, is_hostname)
+
+
+def is_idn_email(text: str) -> bool:
+    """`jürgen@bücher.example`."""
+    return _is_address(text, _WIDE_ATOM, _WIDE_QUOTED, addresses.is_idn_hostname)
+
+
+def _is_address(text: str, atom: re.Pattern[str], quoted: re.Pattern[str], is_domain: Callable[[str], bool]) -> bool:
     local, at, domain = text.rpartition("@")
     if not at or len(local) > 64:
         return False
-    return all(_ATOM.fullmatch(atom) for atom in local.split(".")) and is_hostname(domain)
-
-
-def is_uri(text: str) -> bool:
-    """An address with its scheme: `https://example.org/a?b=c#d`, `urn:isbn:0451450523`."""
-    return _URI.fullmatch(text) is not None and not _BAD_PERCENT.search(text)
+    if not quoted.fullmatch(local) and not all(atom.fullmatch(part) for part in local.split(".")):
+        return False
+    if domain[:1] == "[" and domain[-1:] == "]":
+        literal = domain[1:-1]
+        return is_ipv6(literal[5:]) if literal[:5].lower() == "ipv6:" else is_ipv4(literal)
+    return is_domain(domain)
 
 
 def is_ipv4(text: str) -> bool:
@@ -115,10 +124,19 @@ CHECKS: dict[str, Callable[[str], bool]] = {
     "duration": is_duration,
     "email": is_email,
     "hostname": is_hostname,
-    "uri": is_uri,
+    "uri": addresses.is_uri,
     "ipv4": is_ipv4,
     "ipv6": is_ipv6,
     "uuid": is_uuid,
+    "idn-email": is_idn_email,
+    "idn-hostname": addresses.is_idn_hostname,
+    "uri-reference": addresses.is_uri_reference,
+    "iri": addresses.is_iri,
+    "iri-reference": addresses.is_iri_reference,
+    "uri-template": addresses.is_uri_template,
+    "json-pointer": addresses.is_json_pointer,
+    "relative-json-pointer": addresses.is_relative_json_pointer,
+    "regex": addresses.is_regex,
 }
 
 

@@ -110,6 +110,15 @@ _FORMATS: Mapping[str, Callable[[random.Random], str]] = {
     "ipv4": lambda rng: f"192.0.2.{rng.randrange(256)}",
     "ipv6": lambda rng: f"2001:db8::{rng.randrange(1, 65536):x}",
     "uuid": lambda rng: str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+    "idn-email": lambda rng: f"{made_word(rng)}@bücher.example",
+    "idn-hostname": lambda rng: f"{made_word(rng)}.bücher.example",
+    "uri-reference": lambda rng: f"/{made_word(rng)}?n={rng.randrange(1000)}",
+    "iri": lambda rng: f"https://bücher.example/{made_word(rng)}",
+    "iri-reference": lambda rng: f"/bücher/{made_word(rng)}",
+    "uri-template": lambda rng: f"/{made_word(rng)}/{{id}}",
+    "json-pointer": lambda rng: f"/{made_word(rng)}/{rng.randrange(10)}",
+    "relative-json-pointer": lambda rng: f"{rng.randrange(4)}/{made_word(rng)}",
+    "regex": lambda rng: f"^{made_word(rng)}+$",
 }
 
 
