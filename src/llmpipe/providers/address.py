@@ -102,7 +102,7 @@ def _host(parts: SplitResult, text: str) -> str:
 
 def _refuse_secrets(parts: SplitResult) -> None:
     if parts.username is not None or parts.password is not None:
-        raise ValueError("base_url must not hold a user name or password: name the key's variable with `api_key_env`")
+        raise ValueError("base_url must not hold a user name or password; name the key's variable with `api_key_env`")
     if parts.fragment:
         raise ValueError("base_url must not have a part after '#'")
     for name, _ in parse_qsl(parts.query, keep_blank_values=True):
