@@ -32,7 +32,7 @@ _PAIRS = (
 _RESPONSE = re.compile(r"\A<\|START_RESPONSE\|>(.*?)(?:<\|END_RESPONSE\|>.*)?\Z", re.DOTALL)
 _MAY_BEGIN = ("<", "[THINK]", "◁", "analysis")
 _CHANNELS = re.compile(
-    r"(?:<\|start\|>assistant)?<\|channel\|>(?P<name>\w+)(?P<to>[^<]*)(?:<\|constrain\|>\w+\s*)?<\|message\|>"
+    r"(?:<\|start\|>assistant)?<\|channel\|>(?P<name>\w{1,40})(?P<to>[^<]{0,200})(?:<\|constrain\|>\w{1,40}\s?)?<\|message\|>"
     r"(?P<body>.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)(?:<\|(?:end|return|call)\|>)*",
     re.DOTALL,
 )
