@@ -40,6 +40,35 @@ def test_one_json_object_a_line_with_what_was_bound(path: Path) -> None:
     }
 
 
+def test_the_lines_of_a_run_reach_the_sinks_that_somebody_else_has_added(path: Path) -> None:
+    heard: list[tuple[str, str, dict[str, Any]]] = []
+    with log_to(path, Redactor()) as run_logger:
+        run_logger.bind(attempt=1).info("llm_call_ok")
+        id = logger.add(lambda m: heard.append((m.record["level"].name, m.record["message"], dict(m.record["extra"]))))
+        try:
+            run_logger.bind(attempt=2).info("llm_call_ok")
+            run_logger.bind(attempt=3, error="{a} {0} <red>").warning("llm_call_failed")
+        finally:
+            logger.remove(id)
+        logger.info("mine")
+    assert [line["event"] for line in lines(path)] == ["llm_call_ok", "llm_call_ok", "llm_call_failed", "mine"]
+    assert heard == [
+        ("INFO", "llm_call_ok", {"attempt": 2}),
+        ("WARNING", "llm_call_failed", {"attempt": 3, "error": "{a} {0} <red>"}),
+    ]
+
+
+def test_a_sink_of_somebody_else_that_fails_costs_no_call(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with log_to(path, Redactor()) as run_logger:
+        id = logger.add(lambda m: 1 / 0, catch=True)
+        try:
+            run_logger.bind(attempt=1).info("llm_call_ok")
+        finally:
+            logger.remove(id)
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert len(lines(path)) == 1
+
+
 def test_only_the_owner_can_read_it(path: Path) -> None:
     path.write_text("")
     path.chmod(0o644)
