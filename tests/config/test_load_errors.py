@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -326,6 +327,14 @@ CASES: dict[str, tuple[str, str, str]] = {
     "glob above the project": (HEAD.replace("data/rows.csv", "«../../../*.csv»") + A_STEP, "C228", ""),
     "home folder": (HEAD.replace("data/rows.csv", "«~/rows.csv»") + A_STEP, "C228", ""),
     "unknown format": (HEAD.replace("data/rows.csv", "«p.xyz»") + A_STEP, "D303", ""),
+    **{
+        f"{encoding} for texts": (
+            HEAD.replace("data/rows.csv", f"data/rows.csv, encoding: «{encoding}»") + A_STEP,
+            "C204",
+            "",
+        )
+        for encoding in ("rot13", "base64", "idna", "zlib", "undefined")
+    },
     "unknown encoding": (HEAD.replace("data/rows.csv", "data/rows.csv, encoding: «utf-42»") + A_STEP, "C204", ""),
     "missing prompt file": (HEAD + "steps:\n  - {id: a, prompt_file: «gone.md»}\n", "D301", ""),
     "var in a path": (
@@ -522,6 +531,19 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.yaml", tmp_path, tmp_path / "a\0b", tmp_path / ("x" * 5000)):
         with pytest.raises(ConfigError, match="Y112"):
             load_pipeline(path)
+
+
+def test_a_name_with_brackets_is_a_name_first(tmp_path: Path) -> None:
+    text = HEAD.replace("data/rows.csv", "'data/w[1].csv'") + "steps: [{id: a, foreach: datasets.rows, prompt: x}]\n"
+    paths = load(tmp_path, text, {"data/w[1].csv": "id\n1\n", "data/w1.csv": "id\n2\n"}).datasets["rows"].paths
+    assert [path.name for path in paths] == ["w[1].csv"]
+
+
+def test_a_pipe_is_no_dataset(tmp_path: Path) -> None:
+    path = write_project(tmp_path, HEAD.replace("data/rows.csv", "data/pipe.jsonl") + A_STEP)
+    os.mkfifo(path.parent / "data/pipe.jsonl")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        load_pipeline(path)
 
 
 def test_symlinks_do_not_lead_out(tmp_path: Path) -> None:

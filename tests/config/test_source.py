@@ -287,7 +287,12 @@ def test_a_list_is_read_element_by_element() -> None:
         (b"a: 1\n", "Y110"),
         (b"text\n", "Y110"),
         (b"- a: 1\n- a: 1\n  a: 2\n", "Y104"),
-        (b"- &x a\n- *x\n", "Y106"),
+        (b"- &x a\n- *y\n", "Y106"),
+        (b"- &x [*x]\n", "Y106"),
+        (b"&all\n- *all\n", "Y106"),
+        (b"- " + b"x" * 70_000 + b"\n- " + b"[" * 200 + b"\n", "Y107"),
+        (b"- &x [" + b"a," * 40_000 + b"]\n" + b"- [*x,*x,*x,*x,*x,*x,*x,*x,*x,*x,*x,*x]\n", "Y107"),
+        (b"".join(b"- &x%d [%s]\n" % (n, b"a," * 40_000) for n in range(12)), "Y107"),
         (b"- [\n", "Y103"),
         (b"- 1: a\n", "Y105"),
         (b"- \xff\n", "Y101"),
@@ -368,6 +373,39 @@ def test_a_place_in_a_text_is_right_behind_anchors_tags_and_joined_lines(written
 
 def test_a_number_behind_an_exclamation_mark_is_text() -> None:
     assert tree("a: ! 12\nb: ! |\n  12\n").plain() == {"a": "12", "b": "12\n"}
+
+
+def test_aliases_name_values_of_earlier_rows() -> None:
+    rows = b"- &one {id: 1, tags: &t [a, b]}\n- {id: 2, tags: *t, like: *one}\n- &t c\n- [*t, *one]\n"
+    one = {"id": 1, "tags": ["a", "b"]}
+    assert [value for _, value in iter_list(io.BytesIO(rows), file="f")] == [
+        one, {"id": 2, "tags": ["a", "b"], "like": one}, "c", ["c", one],
+    ]  # fmt: skip
+    many = b"".join(b"- &again {id: %d, text: some words}\n" % n for n in range(200_000))
+    assert sum(1 for _ in iter_list(io.BytesIO(many), file="f")) == 200_000
+
+
+@pytest.mark.parametrize("row", [b'"%s"', b"%s", b"[%s]", b"|\n    %s\n"])
+def test_a_row_that_does_not_end_is_not_read_to_its_end(row: bytes) -> None:
+    class Endless(io.BytesIO):
+        served = 0
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            self.served += len(data)
+            return data
+
+    stream = Endless(b"- a\n- " + row % (b"x" * 3_000_000))
+    with pytest.raises(ConfigError) as caught:
+        list(iter_list(stream, file="f", max_bytes=1_000_000))
+    assert (caught.value.problems[-1].code, caught.value.problems[-1].message) == ("Y107", "a row is longer than 0 MiB")
+    assert stream.served < 1_200_000
+
+
+def test_long_texts_under_aliases_are_counted_too() -> None:
+    text = "a: &a " + "x" * 300_000 + "\nb: [" + "*a," * 50_000 + "]\n"
+    assert [p.code for p in found(text)] == ["Y107"]
+    assert tree("a: &a " + "x" * 300_000 + "\nb: [" + "*a," * 20 + "]\n").kind == "map"
 
 
 def test_a_list_of_another_encoding_is_told_at_its_line() -> None:

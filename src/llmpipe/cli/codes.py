@@ -20,7 +20,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "Y107": (
         "the document is too deep or too large",
-        "At most 64 levels and 100,000 values, aliases counted with all they stand for.",
+        "At most 64 levels and 100,000 values, aliases counted with all they stand for, long texts as several.",
     ),
     "Y108": ("a YAML tag", "Tags such as `!x` have no meaning here. Quote the value if it is text."),
     "Y109": (

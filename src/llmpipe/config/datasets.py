@@ -54,9 +54,7 @@ def _read(name: str, node: Node, loading: Loading) -> Dataset | None:
     entries = items(path)
     if path is None or not entries:
         return None
-    try:
-        codecs.lookup(str(encoding))
-    except (LookupError, ValueError):
+    if not _is_text_encoding(str(encoding)):
         note = "for example utf-8, latin-1, cp1252"
         loading.problems.add("C204", f"there is no encoding '{encoding}'", fields.get("encoding") or node, note=note)
         return None
@@ -71,6 +69,16 @@ def _read(name: str, node: Node, loading: Loading) -> Dataset | None:
     if format is None:
         return None
     return Dataset(name, paths, format, key, node.place, stdin=stdin, encoding=str(encoding))  # type: ignore[arg-type]
+
+
+def _is_text_encoding(name: str) -> bool:
+    """Whether Python knows it, and knows it as one of texts that can be read on behind what is wrong in them."""
+    try:
+        b"a".decode(name, "ignore")
+        codecs.getincrementaldecoder(name)
+    except (LookupError, ValueError):
+        return False
+    return True
 
 
 def _paths(entries: list[Node], loading: Loading) -> tuple[Path, ...] | None:

@@ -30,19 +30,29 @@ def parted(value: str) -> str:
     return value if value.isascii() else value.translate(_PART)
 
 
-class JoinedStream:
-    """A stream of UTF-8 as a text that the parser may see; `line` is where reading it ended."""
+class ElementTooLong(Exception):
+    """More bytes than an element may take were read, and it has not ended."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.line = 1
+
+class JoinedStream:
+    """A stream of UTF-8 as a text that the parser may see; `line` is where reading it ended.
+
+    `taken` are the bytes since the last element ended, which whoever sees that sets to 0; there may be `most`.
+    """
+
+    def __init__(self, stream: BinaryIO, most: int) -> None:
+        self.line, self.taken, self._most = 1, 0, most
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def read(self, size: int) -> str:
-        """Some of the text; "" at its end. Raises UnicodeDecodeError, with `line` at the byte that is wrong."""
+        """Some of the text; "" at its end. Raises UnicodeDecodeError, with `line` at the byte, and ElementTooLong."""
         text = ""
         while not text:
+            if self.taken > self._most:
+                raise ElementTooLong
             data = self._stream.read(size)
+            self.taken += len(data)
             try:
                 text = self._decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:

@@ -134,6 +134,19 @@ class Node:
         return self.source.place(start, max(start, last) + 1)
 
 
+def key_word(node: Node) -> str:
+    """What a scalar is that cannot be a key."""
+    return {"null": "an empty value", "bool": "a truth value"}.get(node.kind, "a number")
+
+
+def style_at(text: str, index: int, *, plain: bool) -> str | None:
+    """The style of a scalar that begins at `index`: the C parser's events carry none, but its first sign tells."""
+    if plain:
+        return None
+    first = text[index : index + 1]
+    return first if first in ("'", '"', "|", ">") else None
+
+
 def empty_map(source: SourceText) -> Node:
     """A mapping without entries, for a file that has none."""
     return Node("map", {}, source, 0, 0)

@@ -64,14 +64,17 @@ class Fence:
             if path.is_dir():
                 note = f"for files in it write a pattern, as in '{text.rstrip('/')}/*.md'"
                 raise PathRefused(f"'{text}' is a folder, not a file", code="D301", note=note)
+            if path.exists():
+                note = 'for what another program writes, read standard input: `path: "-"`'
+                raise PathRefused(f"'{text}' is no regular file", code="D301", note=note)
             raise PathRefused(f"'{text}' does not exist", code="D301", note=_neighbours(path))
         return path
 
     def files(self, folder: Path, pattern: str) -> tuple[Path, ...]:
         """The files of a path or a glob, real and sorted. Raises PathRefused if there are none, or one lies outside."""
-        if not _MAGIC & set(pattern):
-            return (self.file(folder, pattern),)
         _refuse_odd(pattern)
+        if not _MAGIC & set(pattern) or (folder / pattern).is_file():  # a name may hold a bracket
+            return (self.file(folder, pattern),)
         fixed = _FIXED_PART.match(pattern)
         if not self.holds(folder / (fixed[0] if fixed is not None else "")):
             raise _outside(pattern)

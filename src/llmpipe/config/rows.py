@@ -158,12 +158,12 @@ def _yaml(part: Part, _dataset: Dataset) -> _Numbered:
     from llmpipe.config.source import iter_list
 
     try:
-        for line, value in iter_list(part.stream, file=part.file):
+        for line, value in iter_list(part.stream, file=part.file, max_bytes=MAX_ROW):
             _check_yaml(value, part.file, line)
             yield line, value
     except ConfigError as error:
         first = error.problems[0]
-        code = "D303" if first.code == "Y101" else "D302"
+        code = {"Y101": "D303", "Y107": "D309"}.get(first.code, "D302")
         raise DataError(first.message, file=part.file, line=first.place.line, code=code) from None
 
 
@@ -191,7 +191,8 @@ def _table(part: Part, dataset: Dataset) -> _Numbered:
                 names = _header(fields, delimiter, part.file, began)
             began = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"not {dataset.format.upper()}: {error}", file=part.file, line=began, code="D302") from None
+        said = "a line ends with a bare CR; save it with LF or CRLF" if "new-line" in str(error) else error
+        raise DataError(f"not {dataset.format.upper()}: {said}", file=part.file, line=began, code="D302") from None
 
 
 def _header(fields: list[str], delimiter: str, file: str, line: int) -> list[str]:

@@ -6,6 +6,7 @@ import codecs
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -87,7 +88,9 @@ def _trouble(error: Exception, text: str, *, file: str, line: int, start: int = 
         said = f"{words[:1].lower()}{words[1:]}" if comma is None else comma[1]
         message = f"not JSON at column {column}: {said}{'; the row breaks off here' if torn else ''}"
         return DataError(message, file=file, line=at, column=column, code="D302")
-    return DataError(str(error), file=file, line=line, code="D308")
+    digits = sys.get_int_max_str_digits()
+    said = f"a number has more than {digits:,} digits" if "integer string conversion" in str(error) else str(error)
+    return DataError(said, file=file, line=line, code="D308")
 
 
 def _comma_too_many(text: str, at: int) -> tuple[int, str] | None:

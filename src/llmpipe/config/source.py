@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import yaml
 
 from llmpipe.config.flow_types import is_shroud, masked, shrouded, unmasked
-from llmpipe.config.line_breaks import JoinedStream, joined, parted
-from llmpipe.config.nodes import SPOILT, Node, SourceText
+from llmpipe.config.line_breaks import ElementTooLong, JoinedStream, joined, parted
+from llmpipe.config.nodes import SPOILT, Node, SourceText, key_word, style_at
 from llmpipe.config.scalars import BadNumber, resolve
 from llmpipe.config.yaml_traps import advise, end_of_braces
 from llmpipe.errors import ConfigError, Place, Problem
@@ -21,6 +21,7 @@ from llmpipe.errors import ConfigError, Place, Problem
 MAX_DEPTH = 64
 MAX_TRAPS = 50  # values that want quotes, before the rest of a file is left alone
 MAX_NODES = 100_000  # aliases counted with all they stand for
+_TEXT_OF_A_VALUE = 100  # characters of a text that count as one value more
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -81,16 +82,21 @@ def parse_value(text: str, *, file: str, place: Place) -> tuple[Node | None, lis
     return parse(SourceText(text, file=file, fixed=place))
 
 
-def iter_list(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, Any]]:
-    """The elements of a YAML list, each with its 1-based line, without reading the file whole. Raises ConfigError."""
+def iter_list(stream: BinaryIO, *, file: str, max_bytes: int = 2**25) -> Iterator[tuple[int, Any]]:
+    """The elements of a YAML list, each with its 1-based line, without reading the file whole.
+
+    An element may take `max_bytes` (and the parser may look a little further). Raises ConfigError.
+    """
     source = SourceText("", file=file)
-    builder, text = _Builder(source, streaming=True), JoinedStream(stream)
+    most = MAX_NODES + max_bytes // _TEXT_OF_A_VALUE
+    builder, text = _Builder(source, streaming=True, most=most), JoinedStream(stream, max_bytes)
     try:
         for event in _events(text):
             builder.feed(event)
             if builder.ready is not None:
                 line, node = builder.ready
                 builder.ready = None
+                text.taken = 0
                 if builder.problems:
                     break
                 yield line, node.plain()
@@ -101,6 +107,9 @@ def iter_list(stream: BinaryIO, *, file: str) -> Iterator[tuple[int, Any]]:
     except UnicodeDecodeError as error:
         said = f"the file is not UTF-8: byte 0x{error.object[error.start]:02x}"
         builder.problems.append(Problem("Y101", said, Place(file, text.line)))
+    except ElementTooLong:
+        said = f"a row is longer than {max_bytes // 1024 // 1024} MiB"
+        builder.problems.append(Problem("Y107", said, Place(file, builder.line)))
     if builder.problems:
         raise ConfigError(builder.problems)
 
@@ -143,34 +152,36 @@ class _Frame:
 class _Builder:
     """Events in, nodes out; a stack of frames instead of recursion, so that no depth can exhaust the interpreter."""
 
-    def __init__(self, source: SourceText, *, streaming: bool = False, is_masked: bool = False) -> None:
-        self.source, self.streaming, self.is_masked = source, streaming, is_masked
+    def __init__(
+        self, source: SourceText, *, streaming: bool = False, is_masked: bool = False, most: int = MAX_NODES
+    ) -> None:
+        self.source, self.streaming, self.is_masked, self.most = source, streaming, is_masked, most
         self.root: Node | None = None
         self.problems: list[Problem] = []
         self.ready: tuple[int, Node] | None = None
         self._frames: list[_Frame] = []
         self._anchors: dict[str, tuple[Node, int]] = {}
-        self._total = 0
+        self._total = self._kept = 0  # values of the document (of a stream: of the element), and under anchors
         self._documents = 0
-        self._line = 1
+        self.line = 1
 
     def report(self, code: str, message: str, start: int, end: int, *, hint: str = "", note: str = "") -> None:
         """Note a problem at characters of the source (or at the line, where a stream is read)."""
-        place = Place(self.source.file, self._line) if self.streaming else self.source.place(start, end)
+        place = Place(self.source.file, self.line) if self.streaming else self.source.place(start, end)
         self.problems.append(Problem(code, message, place, hint=hint, note=note))
 
     def feed(self, event: Any) -> None:
         """Take the parser's next event."""
-        self._line = event.start_mark.line + 1
+        self.line = event.start_mark.line + 1
         if isinstance(event, yaml.ScalarEvent):
             self._scalar(event)
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             self._open(event)
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             frame = self._frames.pop()
-            self._line = frame.line
+            self.line = frame.line
             frame.node.end = _index(event.end_mark)
-            self._complete(frame.node, frame.anchor, frame.size)
+            self._complete(frame.node, frame.anchor, frame.size, new=1)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event)
         elif isinstance(event, yaml.DocumentStartEvent):
@@ -198,8 +209,8 @@ class _Builder:
                 self.report("Y111", str(error), start, end, hint="quote this")
         node = Node(kind, value, self.source, start, end)  # type: ignore[arg-type]
         node.raw = raw
-        node.style = event.style or _style_at(self.source.text, node.start, plain=event.implicit[0])
-        self._complete(node, event.anchor, 1)
+        node.style = event.style or style_at(self.source.text, node.start, plain=event.implicit[0])
+        self._complete(node, event.anchor, 1 + len(raw) // _TEXT_OF_A_VALUE)
 
     def _span(self, event: Any) -> tuple[int, int]:
         """Where a value stands, without the anchor and the tag before it."""
@@ -219,7 +230,7 @@ class _Builder:
             self._stop("Y110", "the file holds a mapping, not a list of rows", event)
         kind = "map" if isinstance(event, yaml.MappingStartEvent) else "list"
         node = Node(kind, {} if kind == "map" else [], self.source, *self._span(event))  # type: ignore[arg-type]
-        self._frames.append(_Frame(node, event.anchor, self._line))
+        self._frames.append(_Frame(node, event.anchor, self.line))
 
     def _refuse_key(self, parent: Node, event: Any) -> None:
         start = event.start_mark.index
@@ -252,13 +263,15 @@ class _Builder:
             return
         self._complete(known[0], None, known[1])
 
-    def _complete(self, node: Node, anchor: str | None, size: int) -> None:
-        self._total += size
-        if self._total > MAX_NODES:
-            self.report("Y107", f"more than {MAX_NODES:,} values, aliases counted in full", node.start, node.end)
-            raise _Stop
-        if anchor is not None and not self.streaming:
+    def _complete(self, node: Node, anchor: str | None, size: int, *, new: int | None = None) -> None:
+        """Put a value where it belongs; it is worth `size` values, of which `new` are not counted yet (or all)."""
+        self._total += size if new is None else new
+        if anchor is not None:
+            self._kept += size - self._anchors.get(anchor, (node, 0))[1]
             self._anchors[anchor] = (node, size)
+        if self._total > self.most or (self.streaming and self._kept > self.most):
+            self.report("Y107", f"more than {self.most:,} values, aliases counted in full", node.start, node.end)
+            raise _Stop
         if not self._frames:
             self.root = node
             if self.streaming and node.kind not in ("list", "null"):
@@ -276,7 +289,7 @@ class _Builder:
 
     def _append(self, frame: _Frame, node: Node, size: int) -> None:
         if self.streaming and len(self._frames) == 1:
-            self.ready = (self._line, node)
+            self.ready = (self.line, node)
             self._total, frame.size = 0, 1
         else:
             frame.node.value.append(node)
@@ -284,7 +297,7 @@ class _Builder:
     def _key(self, node: Node) -> Node:
         if node.kind != "str":
             shown = node.raw or "nothing"
-            message = f"a key must be text, but '{shown}' is {_kind_word(node)}"
+            message = f"a key must be text, but '{shown}' is {key_word(node)}"
             self.report("Y105", message, node.start, node.end, hint="quote this")
         elif node.value == "<<" and node.style is None:
             note = "merge keys are not part of YAML 1.2; use `defaults`, or `include` for several files"
@@ -295,7 +308,7 @@ class _Builder:
         name = str(key.value) if key.kind == "str" else key.raw
         first = frame.node.keys.get(name)
         if first is not None:
-            line = self.source.place(first.start).line if not self.streaming else self._line
+            line = self.source.place(first.start).line if not self.streaming else self.line
             note = f"the first '{name}' stands in line {line}"
             self.report("Y104", f"the key '{name}' stands twice", key.start, key.end, hint="remove one", note=note)
             return
@@ -305,15 +318,3 @@ class _Builder:
 
 def _index(mark: Any) -> int:
     return int(mark.index)
-
-
-def _kind_word(node: Node) -> str:
-    return {"null": "an empty value", "bool": "a truth value"}.get(node.kind, "a number")
-
-
-def _style_at(text: str, index: int, *, plain: bool) -> str | None:
-    """The C parser's events carry no style: a scalar that is not plain begins with the sign of its style."""
-    if plain:
-        return None
-    first = text[index : index + 1]
-    return first if first in ("'", '"', "|", ">") else None
