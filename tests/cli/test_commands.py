@@ -458,6 +458,21 @@ def test_a_short_schema_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert here("schema", "expand", "nowhere.yaml").code == 2
 
 
+def test_every_problem_of_a_short_schema_is_told_at_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("short.yaml").write_text("a: integre\nb:\n  c: string /(/\nd: list\n")
+    done = here("schema", "expand", "short.yaml")
+    assert [place in done.err for place in ("short.yaml:1:4", "short.yaml:3:6", "short.yaml:4:4")] == [True] * 3
+
+
+def test_what_is_a_json_schema_already_is_printed_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("short.yaml").write_text('{a?: "enum[b, 3, null]", c: "list[number 0..1] ..3"}\n')
+    once = here("schema", "expand", "short.yaml").out
+    Path("long.json").write_text(once)
+    assert here("schema", "expand", "long.json").out == once
+
+
 def test_mistakes_of_the_command_line_and_of_the_file_are_told_at_once(project: Path) -> None:
     small = project / "pipelines/small.yaml"
     small.write_text(

@@ -106,7 +106,11 @@ def test_examples_of_all_sorts_of_schemas_are_valid(schema: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(
     "schema",
-    [{"type": "integer", "minimum": 5, "maximum": 4}, {"allOf": [{"type": "null"}, {"type": "string"}]}, {"not": {}}],
+    [
+        {"type": "integer", "allOf": [{"minimum": 5}, {"maximum": 4}]},
+        {"allOf": [{"type": "null"}, {"type": "string"}]},
+        {"not": {}},
+    ],
 )
 def test_where_nothing_fits_it_says_so(schema: dict[str, Any]) -> None:
     with pytest.raises(NoExample, match="no example that fits"):

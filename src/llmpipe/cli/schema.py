@@ -59,8 +59,9 @@ def _expanded(name: str) -> dict[str, Any]:
 
     from llmpipe.config.source import parse
     from llmpipe.config.text_files import MAX_BYTES, decode, read_text
-    from llmpipe.errors import ConfigError, SchemaUnusable
-    from llmpipe.structured.short_form import expand
+    from llmpipe.config.schemas import place_in
+    from llmpipe.errors import ConfigError, Problem, SchemaUnusable
+    from llmpipe.structured.short_form import expand, is_short_form
 
     if name == "-":
         if sys.stdin is None:
@@ -74,6 +75,12 @@ def _expanded(name: str) -> dict[str, Any]:
     if node is None or node.kind != "map":
         raise UsageError(f"{name} does not hold a mapping of field names to types")
     try:
-        return dict(expand(node.plain()))
-    except (SchemaUnusable, ValueError) as error:
+        plain = node.plain()
+        return expand(plain) if is_short_form(plain) else plain
+    except SchemaUnusable as error:
+        places = [place_in(node, problem.pointer, in_value=True) for problem in error.problems]
+        raise ConfigError(
+            [Problem("C227", p.message, at, hint=p.hint) for p, at in zip(error.problems, places, strict=True)]
+        ) from error
+    except ValueError as error:
         raise UsageError(f"{name}: {error}") from error

@@ -57,14 +57,20 @@ def _compile(plain: dict[str, Any], at: Node, path: Path | None, loading: Loadin
     from llmpipe.structured.schema import compile_schema
     from llmpipe.structured.short_form import expand, is_short_form
 
-    short = is_short_form(plain)
+    types = False  # whether what is read are the types of the short form
     try:
-        plain, short = expand(plain) if short else plain, False
+        if is_short_form(plain):
+            types = True
+            plain, types = expand(plain), False
         base = path if path is not None else loading.folder(at)
-        return compile_schema(plain, base=base, root=loading.root)
+        schema = compile_schema(plain, base=base, root=loading.root)
+        for problem in schema.warnings:
+            place = _place(problem, at, path, loading, in_value=False)
+            loading.problems.warn("C227", problem.message, place, hint=problem.hint)
+        return schema
     except SchemaUnusable as error:
         for problem in error.problems:
-            place = _place(problem, at, path, loading, in_value=short)
+            place = _place(problem, at, path, loading, in_value=types)
             loading.problems.add("C227", problem.message, place, hint=problem.hint, where=problem.pointer)
     except (ValueError, RecursionError) as error:
         loading.problems.add("C227", f"the schema cannot be used: {error}", at)
@@ -84,8 +90,13 @@ def _place(problem: Any, at: Node, path: Path | None, loading: Loading, *, in_va
         if root is None or found:
             return Place(display(path))
         node = root
+    return place_in(node, problem.pointer, in_value=in_value)
+
+
+def place_in(node: Node, pointer: str, *, in_value: bool = False) -> Place:
+    """Where a JSON pointer leads from a node: to the last key on it, or with `in_value` to a scalar behind the key."""
     place = node.place
-    for part in problem.pointer.split("/")[1:]:
+    for part in pointer.split("/")[1:]:
         part = part.replace("~1", "/").replace("~0", "~")
         if node.kind == "map" and part in node.value:
             place, node = node.key_place(part), node.value[part]

@@ -31,8 +31,9 @@ _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _RELATIVE = re.compile(r"(?:0|[1-9][0-9]*)(?:#|(?:/(?:[^~/]|~[01])*)*)")
 _VARIABLE = r"(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})(?:\.?(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2}))*(?::[1-9][0-9]{0,3}|\*)?"
 _TEMPLATE = re.compile(
-    rf"(?:[^\x00-\x20\"'%<>\\^`{{|}}\x7f]|%[0-9A-Fa-f]{{2}}|\{{[+#./;?&=,!@|]?{_VARIABLE}(?:,{_VARIABLE})*\}})*"
+    rf"(?:[^\x00-\x20\"'%<>\\^`{{|}}\x7f]++|%[0-9A-Fa-f]{{2}}|\{{[+#./;?&=,!@|]?{_VARIABLE}(?:,{_VARIABLE})*\}})*"
 )
+_LONGEST_REGEX = 20_000
 _COLON_FIRST = re.compile(r"[^/]*:")
 
 
@@ -81,7 +82,9 @@ def is_relative_json_pointer(text: str) -> bool:
 
 
 def is_regex(text: str) -> bool:
-    """Whether it compiles."""
+    """Whether it compiles, and is of at most 20,000 characters: compiling takes about 2 us for each."""
+    if len(text) > _LONGEST_REGEX:
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -9,6 +9,7 @@ Nothing is ever fetched: `http:` and `file:` references are refused, and so are 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ def plain(value: Any, depth: int = 0) -> Any:
         return {key: plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, depth + 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a JSON value")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise ValueError(f"{type(value).__name__} is not a JSON value")

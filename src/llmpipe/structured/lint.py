@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpipe.structured.bundle import Bundle, bundle, walk
+from llmpipe.structured.contradictions import contradictions
 from llmpipe.structured.formats import CHECKS
 from llmpipe.structured.keywords import SHAPES, TYPES, Dialect, Tokens, dialect_of
 from llmpipe.structured.problems import SchemaProblem, did_you_mean
@@ -67,7 +68,7 @@ def _placed(whole: Bundle, found: Found) -> SchemaProblem:
 
 
 def _in_schema(tokens: Tokens, schema: Mapping[str, Any], dialect: Dialect) -> Iterator[Found]:
-    shapes = SHAPES[dialect]
+    shapes, shaped = SHAPES[dialect], True
     for keyword, value in schema.items():
         here = (*tokens, keyword)
         shape = shapes.get(keyword)
@@ -76,8 +77,11 @@ def _in_schema(tokens: Tokens, schema: Mapping[str, Any], dialect: Dialect) -> I
             continue
         for wrong in _SHAPES[shape](value):
             path, message, hint = wrong
+            shaped = False
             yield (*here, *path), f"{keyword}: {message}", _hint(keyword, value, dialect) or hint, "error"
     yield from _senseless(tokens, schema, dialect)
+    if shaped:
+        yield from contradictions(tokens, schema, dialect)
 
 
 def _unknown(here: Tokens, keyword: str, dialect: Dialect) -> Iterator[Found]:

@@ -90,13 +90,17 @@ def _possible(document: Any, schema: Mapping[str, Any], possible: Mapping[int, b
 def _needed(schema: Mapping[str, Any]) -> list[Any]:
     """The schemas of the parts without which no value of a schema can be: required properties, a first item."""
     types = schema.get("type")
+    needed: list[Any] = []
     if types in ("object", ["object"]):
         properties = schema.get("properties", {})
-        return [properties[name] for name in schema.get("required", ()) if isinstance(properties.get(name), Mapping)]
-    if types in ("array", ["array"]) and schema.get("minItems", 0) > 0:
+        rest = True if schema.get("patternProperties") else schema.get("additionalProperties", True)
+        needed = [properties.get(name, rest) for name in schema.get("required", ())]
+        needed += [rest] if schema.get("minProperties", 0) > len(properties) else []
+    if types in ("array", ["array"]):
         first = schema.get("prefixItems", [schema.get("items", True)])[0]
-        return [first] if isinstance(first, Mapping) else []
-    return []
+        needed += [first] if schema.get("minItems", 0) > 0 else []
+        needed += [schema.get("contains", True)] if schema.get("minContains", 1) > 0 else []
+    return [part for part in needed if isinstance(part, Mapping)]
 
 
 def _recurses(document: Any, start: Mapping[str, Any], dialect: Dialect) -> bool:
@@ -121,4 +125,5 @@ def _below(document: Any, schema: Any, dialect: Dialect) -> list[Any]:
         found += schema.get(keyword, {}).values()
     items = schema.get("items", True)
     found += items if isinstance(items, list) else [items]
-    return [*found, *schema.get("prefixItems", ()), schema.get("additionalProperties", True)]
+    further = (schema.get(keyword, True) for keyword in ("additionalProperties", "contains"))
+    return [*found, *schema.get("prefixItems", ()), *further]

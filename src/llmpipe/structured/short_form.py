@@ -23,8 +23,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmpipe.errors import SchemaUnusable
+from llmpipe.structured.equality import canonical
 from llmpipe.structured.formats import CHECKS
 from llmpipe.structured.keywords import SHAPES, TYPES, Tokens, pointer
+from llmpipe.structured.lint import pattern_fault
 from llmpipe.structured.problems import SchemaProblem, did_you_mean
 
 _ALIASES = {"text": "string", "str": "string", "int": "integer", "float": "number", "bool": "boolean"}
@@ -210,7 +212,9 @@ class _Reader:
         if word == "string":
             schema |= self.bounds(("minLength", "maxLength"), whole=True)
             if found := self.take("regex"):
-                schema["pattern"] = found["regex"].replace("\\/", "/")
+                schema["pattern"] = pattern = found["regex"].replace("\\/", "/")
+                if fault := pattern_fault(pattern):
+                    raise _Unreadable(fault, "")
         return schema
 
     def container(self, word: str) -> dict[str, Any]:
@@ -238,7 +242,7 @@ class _Reader:
             if not found:
                 raise _Unreadable("the values of 'enum' are not readable", 'write `enum[a, b]`, or `enum["a, b", c]`')
             value = _scalar(*found.groups())
-            if any(value == other and type(value) is type(other) for other in values):
+            if any(canonical(value) == canonical(other) for other in values):
                 raise _Unreadable(f"{value!r} is listed twice", "")
             values.append(value)
             self.at = found.end() + 1
