@@ -136,6 +136,15 @@ def test_a_hint_of_an_hour_fails_the_item_and_leaves_the_others_unsent() -> None
     assert sum(e.sent for e in errors) == 1
 
 
+@pytest.mark.parametrize("fault", ["rate_limit_hour", "rate_limit_bad_hint", "rate_limit_date"])
+def test_a_hint_of_an_hour_holds_nobody_where_the_policy_backs_off(fault: str) -> None:
+    retry = Retry(max_retries=6, base=0.01, cap=0.02, retry_after_over="backoff")
+    with FaultServer([fault, fault, fault, "ok"]) as server:
+        results = run(client(model(server, limits=Limits(concurrency=4)), retry=retry), asks(8))
+    assert all(isinstance(r, LLMResponse) for r in results)
+    assert len(server.requests) == 8 + 3
+
+
 def test_the_limit_on_concurrency_is_kept() -> None:
     with FaultServer(["slow"]) as server:
         results = run(client(model(server, limits=Limits(concurrency=7))), asks(60))

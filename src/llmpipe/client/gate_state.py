@@ -35,11 +35,21 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended. `error` None and `answered` False: without a verdict (cancelled, or nothing was sent)."""
+    """How a call ended. `error` None and `answered` False: without a verdict (cancelled, or nothing was sent).
+
+    `longest_hold`: a wait of more seconds that the server asks for is not heeded; None: any is.
+    """
 
     answered: bool = False
     error: CallFailed | None = None
     tokens: int | None = None  # actually used, if known
+    longest_hold: float | None = None
+
+    @property
+    def hold_s(self) -> float | None:
+        """The wait that the server asks for, and that is heeded; None if there is none."""
+        asked = self.error.retry_after if self.error is not None else None
+        return None if not asked or (self.longest_hold is not None and asked > self.longest_hold) else asked
 
 
 class GateState:
@@ -103,7 +113,7 @@ class GateState:
         if error is None or not error.sent or isinstance(error, AccountError):
             self.breaker.abandoned(now, ticket.passed)
             return self._closed(error) if isinstance(error, AccountError) else ""
-        return self._failed(ticket, now, error)
+        return self._failed(ticket, now, error, outcome.hold_s)
 
     def learn(self, now: float, stated: RateLimits) -> str:
         """Take rates that the file leaves open from what a reply's headers state; wait a little where nothing is left.
@@ -145,8 +155,8 @@ class GateState:
         self.closed_by = error
         return f"closed by {error.kind}"
 
-    def _failed(self, ticket: Ticket, now: float, error: CallFailed) -> str:
-        words = self._rejected(ticket, now, error) if error.hold else ""
+    def _failed(self, ticket: Ticket, now: float, error: CallFailed, hint: float | None) -> str:
+        words = self._rejected(ticket, now, hint) if error.hold else ""
         if error.fault:
             if self.breaker.fault(now, ticket.passed):
                 words = f"breaker opened after {self.breaker.faults} faults in a row"
@@ -155,16 +165,16 @@ class GateState:
             self.breaker.answered(ticket.passed)
         return words
 
-    def _rejected(self, ticket: Ticket, now: float, error: CallFailed) -> str:
+    def _rejected(self, ticket: Ticket, now: float, hint: float | None) -> str:
         self.rejections += 1
-        if error.retry_after:
-            self.held_until = max(self.held_until, now + error.retry_after)
+        if hint:
+            self.held_until = max(self.held_until, now + hint)
         if ticket.epoch != self._epoch:
             return ""
         still = self._open == 1.0  # nothing was answered since the last hold: the provider takes no calls, however few
         changed = not still and self.ramp.rejected(ticket.rank)
         self._bursts += 1
-        wait = error.retry_after or backoff_delay(self._bursts, base=HOLD_FIRST_S, cap=HOLD_CAP_S)
+        wait = hint or backoff_delay(self._bursts, base=HOLD_FIRST_S, cap=HOLD_CAP_S)
         self.held_until = max(self.held_until, now + wait)
         if self.held_again_and_again:
             self.breaker.give_up(now)

@@ -24,7 +24,8 @@ def limited(inner: Handler, deps: Deps) -> Handler:
     async def handle(call: Call) -> LLMResponse:
         gate = deps.gates.of(call.target, call.model.limits)
         retry = call.policy.retry
-        max_hold = retry.retry_after_max if retry.retry_after_over == "fail" else None
+        fails = retry.retry_after_over == "fail"
+        max_hold, longest = (retry.retry_after_max, None) if fails else (None, retry.retry_after_max)
         tokens = _expected_tokens(call) if gate.counts_tokens else 0
         ticket = await gate.enter(tokens, max_hold=max_hold, patient=not _has_another(call), order=call.order)
         call.deadline.start(deps.clock())
@@ -33,7 +34,7 @@ def limited(inner: Handler, deps: Deps) -> Handler:
             response = await inner(call)
             outcome = Outcome(answered=True, tokens=_used(response.usage))
         except CallFailed as err:
-            outcome = Outcome(error=err, tokens=_used(err.usage))
+            outcome = Outcome(error=err, tokens=_used(err.usage), longest_hold=longest)
             if err.account and gate.state.closed_by is not None:
                 err.sent = False
             raise
