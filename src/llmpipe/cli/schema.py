@@ -57,9 +57,9 @@ def pipeline_schema() -> str:
 def _expanded(name: str) -> dict[str, Any]:
     from pathlib import Path
 
+    from llmpipe.config.schemas import place_in
     from llmpipe.config.source import parse
     from llmpipe.config.text_files import MAX_BYTES, decode, read_text
-    from llmpipe.config.schemas import place_in
     from llmpipe.errors import ConfigError, Problem, SchemaUnusable
     from llmpipe.structured.short_form import expand, is_short_form
 
