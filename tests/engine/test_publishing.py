@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from llmpipe.errors import ConfigError
@@ -34,3 +36,13 @@ def test_an_output_does_not_take_the_place_of_the_rows_it_was_made_of(project: P
     with pytest.raises(ConfigError, match="O523"):
         project.run(RENDER.format(word="x", path="pipelines/d.jsonl", column="item.id"))
     assert path.read_text() == '{"id": "a"}\n'
+
+
+def test_a_result_is_one_line_to_whoever_splits_lines_as_unicode_does(project: Project) -> None:
+    word = "a\x85b\u2028c\u2029d \u00e9"
+    project.rows("d.jsonl", [{"id": word}, {"id": "q\x1c\x0b"}])
+    report = project.run(RENDER.format(word="x", path="output/second.json", column="item.id"))
+    for path in (report.folder / "steps" / "one.jsonl", project.root / "output" / "first.jsonl"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["key"] for line in lines] == [word, "q\x1c\x0b"]
+        assert "\u00e9" in lines[0]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 _READABLE = json.JSONEncoder(ensure_ascii=False)
+_LINE_ENDS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 CellStatus = Literal["succeeded", "failed", "skipped", "unsent"]
 
@@ -20,9 +21,16 @@ def canonical(value: Any) -> str:
 
 
 def to_json(value: Any) -> str:
-    """JSON for the ledger and for result files: readable, and escaped only where it holds half a surrogate pair."""
+    """JSON for the ledger and for result files: readable, and one line to whoever splits lines as Unicode does.
+
+    It is escaped where it holds a line end of Unicode, and throughout where it holds half a surrogate pair.
+    """
     text = _READABLE.encode(value)
-    return text if _storable(text) else json.dumps(value)
+    if text.isascii():
+        return text
+    if not _storable(text):
+        return json.dumps(value)
+    return text.translate(_LINE_ENDS) if any(end in text for end in "\x85\u2028\u2029") else text
 
 
 def clean(text: str) -> str:

@@ -41,10 +41,7 @@ def export_steps(ledger: LedgerReader, folder: Path, steps: Mapping[str, tuple[i
         count = 0
         with replacing(folder / "steps" / f"{id}.jsonl") as file:
             for block in ledger.scan(_RESULTS, (scope, step)):
-                file.writelines(
-                    f'{{"key": {json.dumps(key, ensure_ascii=False)}, "output": {output}}}\n'
-                    for _, _, _, key, _, output in block
-                )
+                file.writelines(f'{{"key": {to_json(key)}, "output": {output}}}\n' for _, _, _, key, _, output in block)
                 count += len(block)
         lines[id] = count
     return lines
