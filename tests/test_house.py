@@ -184,3 +184,26 @@ def test_the_fixed_core_packages_are_depended_on_and_used() -> None:
     }.items():
         text = (REPOSITORY / "src/llmpipe" / file).read_text(encoding="utf-8")
         assert re.search(rf"^\s*(import|from) {package}\b", text, re.MULTILINE), f"{file} does not use {package}"
+
+
+def at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported: everything outside of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from node.decorator_list if not isinstance(node, ast.Lambda) else ()
+            continue
+        yield node
+        yield from at_import(node)
+
+
+def test_importing_a_module_stays_cheap() -> None:
+    """A regular expression is compiled when it is first used, and a frozen class is made by `@frozen`: start-up."""
+    found = []
+    for path in SOURCES:
+        if path.name in ("late.py", "frozen.py"):
+            continue
+        for node in at_import(ast.parse(path.read_text(encoding="utf-8"))):
+            text = ast.unparse(node) if isinstance(node, ast.Call) else ""
+            if text.startswith("re.compile(") or ("dataclass(" in text[:12] and "frozen=True" in text):
+                found.append(f"{path.relative_to(REPOSITORY)}:{node.lineno} {text[:60]}")  # type: ignore[attr-defined]
+    assert found == []

@@ -45,8 +45,9 @@ The codes start with a letter so that none reads as an HTTP status. `llmpipe exp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from llmpipe.frozen import frozen
 
 if TYPE_CHECKING:
     from llmpipe.types import Attempt, LLMRequest, Usage
@@ -63,7 +64,7 @@ class LlmpipeError(Exception):
     exit_code: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """A spot in a file: 1-based line and column, and how many characters the caret covers."""
 
@@ -73,7 +74,7 @@ class Place:
     width: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """One thing that is wrong with a pipeline file or what it names, with its place and the next step.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import Literal
+
+from llmpipe.frozen import frozen
 
 DEFAULT_BASE_S = 0.5
 DEFAULT_CAP_S = 8.0
@@ -32,7 +34,7 @@ def add_jitter(delay: float, *, rng: random.Random | None = None) -> float:
 _RNG = random.Random()  # noqa: S311 - spreads waits, guards nothing
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Timeout:
     """The clocks of a call, in seconds; None = that clock is off."""
 
@@ -43,7 +45,7 @@ class Timeout:
     total: float | None = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Retry:
     """How often and how patiently a request is sent again after a fault."""
 
@@ -55,7 +57,7 @@ class Retry:
     retry_after_over: Literal["fail", "backoff"] = "fail"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """What one gate lets through. `concurrency` None = auto; rpm / tpm None = as headers of replies say, 0 = off."""
 
@@ -64,7 +66,7 @@ class Limits:
     tpm: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CachePolicy:
     """Whether answers are read from and written to the cache; `ttl_s` None = they never grow old."""
 
@@ -73,7 +75,7 @@ class CachePolicy:
     ttl_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallPolicy:
     """How one call is made. None of it enters the cache key.
 
@@ -91,7 +93,7 @@ class CallPolicy:
     offline: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Budget:
     """What a run may spend; None = unlimited. `wall_s` counts per invocation, the rest over resumes too."""
 
@@ -101,7 +103,7 @@ class Budget:
     wall_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MinSuccess:
     """The contract of a step: a share (0..1) of succeeded + failed, or a count of successes."""
 
@@ -116,7 +118,7 @@ class MinSuccess:
         return total == 0 or succeeded >= (self.share or 0.0) * total - 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MaxFailures:
     """When a run stops early: more failed items than `count`, or than this `share` (0..1) of succeeded + failed."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
 from llmpipe.errors import Billed
+from llmpipe.frozen import frozen
 from llmpipe.policy import Limits
 
 Role = Literal["system", "user", "assistant"]
@@ -16,7 +17,7 @@ Finish = Literal["stop", "length", "refusal", "filtered", "incomplete"]
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """One turn of a conversation."""
 
@@ -24,7 +25,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LLMRequest:
     """What is asked, in no provider's spelling.
 
@@ -89,7 +90,7 @@ def _turn(message: Message | Mapping[str, Any], number: int) -> Message:
     return message
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """Tokens of one exchange. None means that the provider did not say, never 0 (facts A5).
 
@@ -106,10 +107,10 @@ class Usage:
         def plus(a: int | None, b: int | None) -> int | None:
             return b if a is None else a if b is None else a + b
 
-        return Usage(*(plus(getattr(self, n), getattr(other, n)) for n in self.__slots__))
+        return Usage(*(plus(getattr(self, n), getattr(other, n)) for n in self.__match_args__))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """One HTTP exchange of a call (or one answer of `echo`), whatever came of it."""
 
@@ -128,7 +129,7 @@ class Attempt:
     provider_request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LLMResponse:
     """An answer, in no provider's spelling. `str(response)` is its text.
 
@@ -170,7 +171,7 @@ class LLMResponse:
 _RESPONSE_FIELDS = tuple(f.name for f in fields(LLMResponse))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Price:
     """USD per million tokens."""
 
@@ -180,7 +181,7 @@ class Price:
     as_of: str = ""  # ISO date of the snapshot, or "" for a price from the pipeline file
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     """A named entry under `models`: who is asked, with what parameters and limits."""
 
@@ -205,7 +206,7 @@ class Model:
         return f"{self.provider}/{self.model}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HttpCall:
     """A request as bytes on the wire, without its secret: the key is added where it is sent."""
 
@@ -217,7 +218,7 @@ class HttpCall:
     method: str = "POST"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HttpReply:
     """A whole reply, bounded while it was read."""
 

@@ -29,7 +29,8 @@ def pipeline(server: Speaking, schema: Any, *, provider: str = "openai", step: s
         f"models:\n  m: {server.model(provider, more=', params: {max_output_tokens: 100}')}\n"
         "defaults: {model: m, timeout: {attempt: 10s}, retry: {max_retries: 0}}\n"
         "steps:\n  - id: label\n    foreach: datasets.rows\n    prompt: 'Label {{ item.id }}'\n"
-        f"    schema: {json.dumps(schema)}\n    min_success: 1\n" + "".join(f"    {line}\n" for line in step.splitlines())
+        f"    schema: {json.dumps(schema)}\n    min_success: 1\n"
+        + "".join(f"    {line}\n" for line in step.splitlines())
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from llmpipe.errors import LlmpipeError
 
 INTERRUPTED = 130
+# Looking for cycles every 20,000 objects and not every 700: a command makes few, and looking took a tenth of its start
+# and a fifth of a run.
+SELDOM = (20_000, 50, 100)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,8 +87,10 @@ def _command(console: Console, name: str, words: list[str]) -> int:
         return 2
     from llmpipe.cli.parsing import HelpShown, UsageError
 
-    command = import_module(f"llmpipe.cli.{module}")
+    before = gc.get_threshold()
+    gc.set_threshold(*SELDOM)
     try:
+        command = import_module(f"llmpipe.cli.{module}")
         return int(command.main(words, console))
     except HelpShown as text:
         console.out(str(text))
@@ -93,6 +99,8 @@ def _command(console: Console, name: str, words: list[str]) -> int:
         console.err(f"llmpipe {name}: {error}", *([f"  {error.hint}"] if error.hint else ()))
         console.err(*([error.usage] if error.usage else ()), f"more: llmpipe {name} --help")
         return 2
+    finally:
+        gc.set_threshold(*before)
 
 
 def _is_somewhere() -> bool:

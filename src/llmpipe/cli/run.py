@@ -147,7 +147,7 @@ def _run(
     command = console.redact("llmpipe run " + shlex.join(words))
     display = _display(args, console)
     try:
-        with _collecting_less():
+        with _start_apart():
             report = run_pipeline(pipeline, options(args, command), environment=environment, progress=display)
         return replace(
             report,
@@ -167,20 +167,14 @@ def _run(
 
 
 @contextmanager
-def _collecting_less() -> Iterator[None]:
-    """Look for cycles every 20,000 objects and not every 700: a run makes few, and looking takes a fifth of its CPU.
-
-    What the start has made stays to the end and is not looked at again.
-    """
+def _start_apart() -> Iterator[None]:
+    """What the start has made stays to the end, and the search for cycles need not look at it again."""
     import gc
 
-    before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
     try:
         yield
     finally:
-        gc.set_threshold(*before)
         gc.unfreeze()
 
 

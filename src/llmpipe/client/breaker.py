@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from llmpipe.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BreakerPolicy:
     """`threshold` faults in a row open it, and more where other calls are still out (`is_no_chance`): a provider at
     which up to `tolerated` of the calls fail is not down. The waits before the probes double from `first_wait_s` to
@@ -44,7 +45,7 @@ def is_no_chance(faults: int, others: int, policy: BreakerPolicy) -> bool:
     return calls * weight >= policy.threshold * -math.log(tolerated) - 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pass:
     """A call that has passed: its number, in order, and whether its end decides over the breaker."""
 

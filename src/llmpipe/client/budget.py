@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from llmpipe.errors import BudgetExceeded
+from llmpipe.frozen import frozen
 from llmpipe.policy import Budget
 
 ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Amount:
     """Money, tokens (input and output together) and calls (attempts). `usd` None: the model has no known price."""
 

@@ -10,10 +10,10 @@ import asyncio
 import base64
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.client.connection import Connection, NotHttp
+from llmpipe.frozen import frozen
 
 if TYPE_CHECKING:
     import ssl
@@ -27,7 +27,7 @@ class ProxyRefused(Exception):
     """The proxy would not open the way."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Host:
     """Where a connection leads: a name or an address (without brackets), and a port."""
 
@@ -38,7 +38,7 @@ class Host:
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proxy:
     """An HTTP proxy. `credentials` are what follows `Basic`; `tls`: it is spoken to over TLS itself."""
 

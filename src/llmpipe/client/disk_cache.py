@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from llmpipe.client.damage import SET_ASIDE, is_damage, set_aside
 from llmpipe.client.encoding import unseal
 from llmpipe.client.private_folder import private_folder
 from llmpipe.errors import StorageError
+from llmpipe.frozen import frozen
 
 _PATIENCE = 3  # batches in a row that could not be written; after them no answer waits for a write again
 
@@ -42,7 +42,7 @@ class CacheWarning(UserWarning):
     """The response cache cannot be used, or not wholly; the run goes on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheStats:
     """What a cache holds: answers, bytes on disk, when the oldest and newest were stored (epoch seconds)."""
 

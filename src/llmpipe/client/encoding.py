@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
+from llmpipe.frozen import frozen
 from llmpipe.types import EMPTY, Attempt, LLMResponse, Usage
 
 _USAGE = tuple(f.name for f in fields(Usage))
@@ -39,7 +40,7 @@ def seal(response: LLMResponse, *, material: bytes, at: float) -> bytes:
     return _MAGIC + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stored:
     """An opened envelope."""
 

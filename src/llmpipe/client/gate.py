@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from llmpipe.client.breaker import DEFAULT_BREAKER, BreakerPolicy
 from llmpipe.client.gate_state import GateState, Outcome, Ticket
 from llmpipe.errors import CallFailed, ProviderDown, RetryAfterTooLong
+from llmpipe.frozen import frozen
 from llmpipe.policy import Limits
 from llmpipe.providers.limits import RateLimits
 from llmpipe.providers.table import Target
@@ -25,7 +26,7 @@ Failure = TypeVar("Failure", bound=CallFailed)
 TIMER_SLACK_S = 0.001
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GateStats:
     """What a progress display shows of a gate. `held_s`: seconds that it is still held, 0 if it is not."""
 

@@ -9,11 +9,11 @@ closed    by an account error, for good
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from llmpipe.client.breaker import DEFAULT_BREAKER, Breaker, BreakerPolicy, Pass
 from llmpipe.client.limiter import Pace, Ramp
 from llmpipe.errors import AccountError, CallFailed, TemporaryFault
+from llmpipe.frozen import frozen
 from llmpipe.policy import Limits, backoff_delay
 from llmpipe.providers.limits import RateLimits, Window
 
@@ -23,7 +23,7 @@ BURSTS_MOST = 10  # rejections in a row, with a hold between any two, before the
 EMBEDDED_MOST = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ticket:
     """A call's place in the gate; given back through `GateState.ended`."""
 
@@ -33,7 +33,7 @@ class Ticket:
     epoch: int  # how many bursts of rejections there had been
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """How a call ended. `error` None and `answered` False: without a verdict (cancelled, or nothing was sent).
 

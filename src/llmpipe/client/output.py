@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.client.call import Call
 from llmpipe.errors import CheckFailed, NotJson, SchemaMismatch, SchemaUnusable
+from llmpipe.frozen import frozen
 from llmpipe.structured.messages import reask_for_check, reask_for_json, reask_for_violations
 from llmpipe.structured.reading import read_json
 from llmpipe.types import LLMRequest, LLMResponse
@@ -25,7 +26,7 @@ _KEPT_SCHEMAS = 64
 _LISTED = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutputSpec:
     """What an answer has to hold, and what is done about one that does not.
 

@@ -6,20 +6,20 @@ An unknown price is None, never 0. Local providers are free by a row of the snap
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
+from llmpipe.frozen import frozen
 from llmpipe.types import Model, Price, Usage
 
 MILLION = Decimal(1_000_000)
 _FREE: list[Any] = ["0", "0", None, []]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tier:
     """The prices of a call whose input is longer than `above` tokens; they hold for all of its tokens."""
 

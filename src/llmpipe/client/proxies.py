@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from llmpipe.errors import ConfigError, Place, PlainHttpRefused, Problem
+from llmpipe.frozen import frozen
 
 _VARIABLES = {"https": "HTTPS_PROXY", "http": "HTTP_PROXY", "all": "ALL_PROXY", "no": "NO_PROXY"}
 
@@ -36,7 +36,7 @@ def checked_host(url: str, allow_http: bool) -> str:
     return host if parts.port is None else f"{host}:{parts.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proxies:
     """Proxy addresses by scheme, and the hosts that need none. Loopback never goes through a proxy (facts D9).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from llmpipe.client.call import Call, Handler
 from llmpipe.client.output import OutputSpec, read_output
 from llmpipe.client.prices import cost_of
 from llmpipe.errors import CallFailed, InvalidOutput, RequestRefused, Truncated
+from llmpipe.frozen import frozen
 from llmpipe.types import LLMRequest, LLMResponse, Message, Model, Usage
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ async def ask(
             return talk.concluded(response, output, notes)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Try:
     """One answer of the conversation, and what is wrong with it."""
 

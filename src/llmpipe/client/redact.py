@@ -14,12 +14,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from llmpipe.late import late
+
 MASK = "[redacted]"
 SHORTEST = 6  # a shorter value would take ordinary words out of the log
 # What has to be in a text (in lower case) before an expression is worth trying, and the expression. A part named `head`
 # stays, so that a line of JSON stays one.
 _SHAPES = tuple(
-    (marks, re.compile(pattern))
+    (marks, late(pattern))
     for marks, pattern in (
         (("bearer", "basic"), r"(?i:\b(?P<head>bearer|basic)\s+)(?=[\w.~+/=-]*\d)[\w.~+/=-]{12,}"),
         (("sk-", "sk_"), r"\b(?:sk-[A-Za-z0-9_-]{12,}|sk_(?:live|test)_[A-Za-z0-9]{12,})"),

@@ -7,7 +7,6 @@ connection cannot have been used yet.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from llmpipe.errors import (
@@ -20,9 +19,10 @@ from llmpipe.errors import (
     RedirectRefused,
     StreamCut,
 )
+from llmpipe.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Meaning:
     """The class of failure, whether the request may have been sent, and what people are told."""
 

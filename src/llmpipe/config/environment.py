@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmpipe.errors import ConfigError, Place, Problem
+from llmpipe.late import late
 
-_LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*?)\s*\Z", re.DOTALL)
-_FORBIDDEN = re.compile(
+_LINE = late(r"\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*?)\s*\Z", re.DOTALL)
+_FORBIDDEN = late(
     r"(?i)(?:^|_)(?:BASE_URL|API_BASE|URL|ENDPOINT|HOST|PROXY|CUSTOM_HEADERS)$"
     r"|^(?:SSL_|REQUESTS_|CURL_)|^(?:PATH|PYTHON\w*|LD_\w+|LLMPIPE_\w+)$"
 )

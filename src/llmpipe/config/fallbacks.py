@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from llmpipe.config.fields import Fields, items, names
 from llmpipe.config.nodes import Node
 from llmpipe.config.problems import Problems
+from llmpipe.frozen import frozen
 from llmpipe.types import EMPTY
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fallbacks:
     """The models in their order, and the words of those that are for some errors alone (as in CallPolicy)."""
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmpipe.config.pipeline import Pipeline, Scope, Step, may_ask
 from llmpipe.config.templates import Expression, Template
+from llmpipe.frozen import frozen
 from llmpipe.types import Model
 
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fingerprint:
     """`whole` names the pipeline's meaning; `steps` each step's own, without the steps that it uses; `parts` the
     digest of each part of a step ("prompt", "model fast", "vars.team" ...), so that a change can be named."""

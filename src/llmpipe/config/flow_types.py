@@ -9,11 +9,11 @@ positions stay; values are turned back as they are read.
 
 from __future__ import annotations
 
-import re
+from llmpipe.late import late
 
-_OPENING = re.compile(r"\b(?:enum|list|map)\[")
-_INSIDE = re.compile(r'"(?:[^"\\\n]|\\.)*"|[\[\]]')
-_PATTERN = re.compile(r"\b(?:string|str|text)\b[ \t]*[\d._]*[ \t]*(/(?:[^/\\\n]|\\.)+/)")
+_OPENING = late(r"\b(?:enum|list|map)\[")
+_INSIDE = late(r'"(?:[^"\\\n]|\\.)*"|[\[\]]')
+_PATTERN = late(r"\b(?:string|str|text)\b[ \t]*[\d._]*[ \t]*(/(?:[^/\\\n]|\\.)+/)")
 _LONGEST, _DEEPEST = 2_000, 30  # characters of one type, and brackets open at once in it
 _FAILURES = 500  # brackets that are never closed, before the rest of the text is left alone
 _SIGNS = "[]{},:#"

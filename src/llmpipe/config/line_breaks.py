@@ -7,15 +7,16 @@ one, so that all positions stay; values are turned back as they are read.
 from __future__ import annotations
 
 import codecs
-import re
 from typing import BinaryIO
+
+from llmpipe.late import late
 
 _BREAKS = "\x85\u2028\u2029"
 _STAND_INS = "".join(chr(0x10FF00 + index) for index in range(len(_BREAKS)))
 _JOIN = str.maketrans(_BREAKS, _STAND_INS)
 _PART = str.maketrans(_STAND_INS, _BREAKS)
-_ANY = re.compile(f"[{_BREAKS}]")
-_ANY_STAND_IN = re.compile(f"[{_STAND_INS}]")
+_ANY = late(f"[{_BREAKS}]")
+_ANY_STAND_IN = late(f"[{_STAND_INS}]")
 
 
 def joined(text: str) -> str:

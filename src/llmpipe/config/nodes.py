@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmpipe.errors import Place
+from llmpipe.late import late
 
 Kind = Literal["map", "list", "str", "int", "float", "bool", "null"]
 
-_BREAK = re.compile(r"\r\n|\n|\r")
-_ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|\r\n|.)", re.DOTALL)
+_BREAK = late(r"\r\n|\n|\r")
+_ESCAPE = late(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|\r\n|.)", re.DOTALL)
 _ESCAPED_BLANK = frozenset("tnvfre NLP_\n\r\t0ab")  # escapes that stand for white space or a control character
-_PROPERTIES = re.compile(r"(?:[&!][^\s,\[\]{}]*(?:[ \t\r\n]+(?:#[^\r\n]*)?)+)+")  # anchor and tag
+_PROPERTIES = late(r"(?:[&!][^\s,\[\]{}]*(?:[ \t\r\n]+(?:#[^\r\n]*)?)+)+")  # anchor and tag
 
 SPOILT = "spoilt"
 KIND_NAMES: dict[str, str] = {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from llmpipe.frozen import frozen
+from llmpipe.late import late
+
 _MAGIC = frozenset("*?[")
-_FIXED_PART = re.compile(r"(?:[^*?\[/]*/)*")  # the folders of a glob before the first that has to be looked for
+_FIXED_PART = late(r"(?:[^*?\[/]*/)*")  # the folders of a glob before the first that has to be looked for
 
 
 def project_root(path: Path) -> Path:
@@ -45,7 +46,7 @@ class PathRefused(ValueError):
         self.code, self.note = code, note
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fence:
     """The folders that may be read: the project root, and what `--allow-read` adds."""
 

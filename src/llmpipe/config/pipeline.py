@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
 from llmpipe.config.templates import Expression, Template
 from llmpipe.errors import Place
+from llmpipe.frozen import frozen
 from llmpipe.policy import Budget, CachePolicy, MaxFailures, MinSuccess, Retry, Timeout
 from llmpipe.structured.schema import OutputSchema
 from llmpipe.types import EMPTY, Model, Role
@@ -20,7 +21,7 @@ ScopeKind = Literal["root", "dataset", "values", "fanout", "split", "samples", "
 RefMode = Literal["own", "below", "whole"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dataset:
     """Rows from files. `paths` are absolute and sorted; empty for stdin (`-`)."""
 
@@ -34,7 +35,7 @@ class Dataset:
     root: Path | None = None  # the project root, from which the paths of `files` count
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Split:
     """How a long text is cut into overlapping pieces; sizes in the unit `by`."""
 
@@ -44,7 +45,7 @@ class Split:
     overlap: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """A set of items that steps share.
 
@@ -68,7 +69,7 @@ class Scope:
     models: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepRef:
     """A use of another step: `own` its output for this item or an enclosing one, `below` the list below this item,
     `whole` the whole list, once that step is done."""
@@ -78,7 +79,7 @@ class StepRef:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MessageTemplate:
     """One turn of the conversation, to be rendered."""
 
@@ -86,7 +87,7 @@ class MessageTemplate:
     content: Template
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """One entry under `steps`: asks a model, renders a template, or calls Python code."""
 
@@ -128,7 +129,7 @@ def may_ask(step: Step, models: Mapping[str, Model]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*first, *(own if step.fallback is None else step.fallback)]))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Published:
     """One entry of `outputs`: a file made of a step's results when a whole run ends with exit 0."""
 
@@ -139,7 +140,7 @@ class Published:
     place: Place  # of its `path`
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceFile:
     """A file that made the pipeline what it is (YAML, include, prompt, schema), with its sha256."""
 
@@ -147,7 +148,7 @@ class SourceFile:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pipeline:
     """One pipeline file, resolved. `steps` stand in the order of the file, `order` has each after those it uses."""
 

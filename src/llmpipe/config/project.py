@@ -10,9 +10,10 @@ from llmpipe.config.fields import Fields
 from llmpipe.config.keys import definition
 from llmpipe.config.loading import Loading
 from llmpipe.config.paths import display
+from llmpipe.late import late
 
-_NAME = re.compile(rb"(?m)^name:[ \t]*[\"']?([^\s#\"']+)")
-_STEPS = re.compile(rb"(?m)^[\"']?steps[\"']?[ \t]*:")
+_NAME = late(rb"(?m)^name:[ \t]*[\"']?([^\s#\"']+)")
+_STEPS = late(rb"(?m)^[\"']?steps[\"']?[ \t]*:")
 _HEAD_BYTES = 256 * 1024
 _MAX_FILES = 500
 _MAX_DEPTH = 3

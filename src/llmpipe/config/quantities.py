@@ -5,15 +5,15 @@ The schema's patterns have let the words through already; what they let through,
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 
 from llmpipe.config.nodes import Node
+from llmpipe.late import late
 
 _UNITS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_DURATION = late(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _FACTORS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_QUANTITY = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKMG]|[KMG]iB)?\Z")
+_QUANTITY = late(r"([0-9][0-9_]*(?:\.[0-9]+)?)([kKMG]|[KMG]iB)?\Z")
 
 
 def is_off(node: Node) -> bool:

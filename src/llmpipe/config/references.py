@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from llmpipe.config.loading import Loading
 from llmpipe.config.near import did_you_mean, listed, nearest
@@ -17,6 +16,7 @@ from llmpipe.config.scopes import Scopes
 from llmpipe.config.shapes import ANY, TEXT, Shape, of_value, record
 from llmpipe.config.templates import Expression, Read, Template
 from llmpipe.errors import Place
+from llmpipe.frozen import frozen
 
 _LIST_FIELDS = ("failed", "skipped")
 _NOTHING = record((), sure=True)
@@ -24,7 +24,7 @@ _GROUP = record(("key", "number", "rows"), sure=True)
 _PIECE = record(("text", "start", "end", "number"), sure=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reader:
     """Who reads: a part of a step, seen from a scope. `output` is the shape of `output` where it may be named."""
 

@@ -9,7 +9,6 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,6 +16,7 @@ from llmpipe.config.paths import display
 from llmpipe.config.pipeline import Dataset
 from llmpipe.config.rows_json import MAX_ROW
 from llmpipe.errors import DataError
+from llmpipe.frozen import frozen
 
 LIMIT = f"{MAX_ROW // 1024 // 1024} MiB"
 _CHUNK = 256 * 1024
@@ -25,7 +25,7 @@ _UTF8 = frozenset({"utf-8", "utf_8", "utf8", "utf-8-sig", "ascii", "us-ascii"})
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """One file of a dataset, open: its bytes as UTF-8, its name in messages, its path (None: standard input)."""
 

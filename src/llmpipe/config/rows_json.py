@@ -5,16 +5,16 @@ from __future__ import annotations
 import codecs
 import json
 import math
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from llmpipe.errors import DataError
+from llmpipe.late import late
 
 MAX_ROW = 32 * 1024 * 1024  # bytes of one row, line or text file
 _CHUNK = 64 * 1024
-_BLANKS = re.compile(r"[ \t\r\n]*")
+_BLANKS = late(r"[ \t\r\n]*")
 
 
 class UnusualJsonError(ValueError):

@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from llmpipe.config.nodes import Kind
+from llmpipe.late import late
 
 _WORDS: dict[str, tuple[Kind, Any]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), ("null", None)),
     **dict.fromkeys(("true", "True", "TRUE"), ("bool", True)),
     **dict.fromkeys(("false", "False", "FALSE"), ("bool", False)),
 }
-_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\Z")
-_BASED = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_INT = late(r"[-+]?(?:0|[1-9][0-9]*)\Z")
+_BASED = late(r"0(?:o[0-7]+|x[0-9a-fA-F]+)\Z")
+_FLOAT = late(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _FIRST = frozenset("~nNtTfF-+.0123456789")
 MAX_DIGITS = 400
 

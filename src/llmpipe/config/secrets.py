@@ -6,9 +6,10 @@ import re
 
 from llmpipe.config.nodes import Node
 from llmpipe.config.problems import Problems
+from llmpipe.late import late
 
 # The forms that providers and code hosts document for their keys, long enough that words do not match.
-_LOOKS = re.compile(
+_LOOKS = late(
     r"""(?<![A-Za-z0-9_-])(?:
         sk-(?:[A-Za-z]+-)*[A-Za-z0-9_-]{16,}      # OpenAI, Anthropic, OpenRouter, DeepSeek
       | gsk_[A-Za-z0-9]{20,} | xai-[A-Za-z0-9]{20,} | hf_[A-Za-z0-9]{20,} | r8_[A-Za-z0-9]{20,}
@@ -22,7 +23,7 @@ _LOOKS = re.compile(
     )""",
     re.VERBOSE,
 )
-_NAMED = re.compile(
+_NAMED = late(
     r"(?i)((?:api[-_]?key|secret|password|passwd|token|authorization)[\"']?\s*[:=]\s*)([\"']?)([^\s\"',}]{4,}[^\"',}]*)"
 )
 _NOTE = "put it into an environment variable or .env (which git ignores), name that under `api_key_env`, and revoke it"

@@ -6,10 +6,11 @@ import re
 
 from llmpipe.config.near import nearest
 from llmpipe.config.nodes import KIND_NAMES, Node
+from llmpipe.late import late
 
 Path = tuple[str | int, ...]
 
-_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z")
+_NUMBER = late(r"-?[0-9]+(?:\.[0-9]+)?\Z")
 _UNQUOTED = ("a number", "a whole number")
 _TRUTH = dict.fromkeys(("true", "yes", "on", "y"), "true") | dict.fromkeys(("false", "no", "off", "n"), "false")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from llmpipe.frozen import frozen
 
 Sort = Literal["any", "object", "list", "scalar"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shape:
     """`any`: nothing is known. `object`: has `fields`; `sure` if it can have no others. `list`: of `element`s."""
 

@@ -22,6 +22,7 @@ from llmpipe.config.schemas import read_schema
 from llmpipe.config.scopes import Draft, Scopes
 from llmpipe.config.shapes import ANY, TEXT, Shape, of_schema
 from llmpipe.config.templates import Expression, Template
+from llmpipe.frozen import frozen
 from llmpipe.structured.schema import OutputSchema
 from llmpipe.types import Model, Role
 
@@ -48,7 +49,7 @@ class Parts:
     has_schema: bool = False  # whether the file names one, usable or not
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surroundings:
     """What steps are read against."""
 

@@ -15,6 +15,7 @@ from llmpipe.config.near import did_you_mean, listed, nearest
 from llmpipe.config.nodes import KIND_NAMES, Node
 from llmpipe.config.problems import Problems
 from llmpipe.config.shape_advice import Path, advice, other_form, source_meant
+from llmpipe.late import late
 
 _KINDS: Mapping[str, frozenset[str]] = {
     "object": frozenset({"map"}),
@@ -26,7 +27,7 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "null": frozenset({"null"}),
 }
 _WORDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
-_NEGATIVE = re.compile(r"-\s*[0-9.]+\s*[A-Za-z%]*\Z")
+_NEGATIVE = late(r"-\s*[0-9.]+\s*[A-Za-z%]*\Z")
 _CREDENTIAL_KEYS = frozenset({"api_key", "apikey", "key_value", "token", "secret", "password", "authorization"})
 
 

@@ -23,9 +23,10 @@ from llmpipe.config.template_values import (
     as_text,
     bounded,
 )
+from llmpipe.late import late
 
 MAX_PADDING = 100_000  # widths, indents, precisions, sizes of batches
-_LONG_NUMBER = re.compile(r"\d{6,}|\*")
+_LONG_NUMBER = late(r"\d{6,}|\*")
 LOOP = "loop over"  # the iterable of a `for` is compiled to go through this one
 METHOD = "method "  # a method call `x.upper()` is compiled to the filter "method upper"; no filter's name has a space
 

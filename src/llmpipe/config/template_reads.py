@@ -11,6 +11,7 @@ from jinja2.visitor import NodeTransformer
 
 from llmpipe.config.template_engine import FUNCTIONS, SANDBOX
 from llmpipe.config.template_filters import LOOP, METHOD, METHODS
+from llmpipe.frozen import frozen
 
 _FORBIDDEN: dict[type, str] = {
     nodes.Include: "include",
@@ -21,7 +22,7 @@ _FORBIDDEN: dict[type, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chain:
     """A dotted or subscripted path with constant parts: `steps.label["priority"]`.
 
@@ -35,7 +36,7 @@ class Chain:
     exact: bool = True  # False: it goes on with a part that only the rendering knows (`item.tags[loop.index0]`)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """Something that a template may not do."""
 

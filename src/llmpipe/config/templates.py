@@ -8,11 +8,12 @@ Jinja is imported with the first compilation, so that commands without templates
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.config.template_values import BASE_WORK, Entries, Meter, as_data
 from llmpipe.errors import ConfigError, ItemError, Place, Problem
+from llmpipe.frozen import frozen
 
 if TYPE_CHECKING:
     from llmpipe.config.template_engine import Program
@@ -24,7 +25,7 @@ DEFAULT_MAX_BYTES = 1024 * 1024
 Locate = Callable[[int, int], Place]  # line and column in the template, from 1, to their place in the file
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Read:
     """A value from outside that a template uses: `steps.label.priority` is ("steps", "label", "priority").
 
@@ -37,7 +38,7 @@ class Read:
     guarded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Compiled:
     """What templates and expressions share: source, reads, the program, and where its positions lie in the file."""
 

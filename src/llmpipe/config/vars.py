@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from llmpipe.config.problems import Problems
 from llmpipe.config.source import parse, parse_value
 from llmpipe.config.text_files import read_text
 from llmpipe.errors import ConfigError, Place
+from llmpipe.frozen import frozen
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -52,7 +53,7 @@ class Given(dict[str, Any]):
                 places[name] = place
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Declaration:
     """A var of the file. `type` None takes any value."""
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 from llmpipe.config.nodes import SourceText
 from llmpipe.errors import Place, Problem
+from llmpipe.late import late
 
 _VALUE = r"^(?P<head>\s*(?:- +)*(?:[\w.-]+:[ \t]+)?)"
-_BRACES = re.compile(_VALUE + r"(?P<value>\{[{%].*?)\s*$")
-_QUOTED_START = re.compile(_VALUE + r"""(?P<value>(?P<q>["'])(?:(?!(?P=q)).)*(?P=q)[ \t]*[^\s#,\]}:].*?)\s*$""")
-_COLON = re.compile(r"^(?P<head>\s*(?:- +)*[\w.-]+:[ \t]+)(?P<value>[^\s\"'|>{\[].*?:(?:[ \t].*?)?)\s*$")
-_RESERVED = re.compile(_VALUE + r"(?P<value>[@`%].*?)\s*$")
-_BANG = re.compile(_VALUE + r"(?P<value>[!*&].*?)\s*$")
-_OPEN_QUOTE = re.compile(_VALUE + r"""(?P<value>["'].*?)\s*$""")
+_BRACES = late(_VALUE + r"(?P<value>\{[{%].*?)\s*$")
+_QUOTED_START = late(_VALUE + r"""(?P<value>(?P<q>["'])(?:(?!(?P=q)).)*(?P=q)[ \t]*[^\s#,\]}:].*?)\s*$""")
+_COLON = late(r"^(?P<head>\s*(?:- +)*[\w.-]+:[ \t]+)(?P<value>[^\s\"'|>{\[].*?:(?:[ \t].*?)?)\s*$")
+_RESERVED = late(_VALUE + r"(?P<value>[@`%].*?)\s*$")
+_BANG = late(_VALUE + r"(?P<value>[!*&].*?)\s*$")
+_OPEN_QUOTE = late(_VALUE + r"""(?P<value>["'].*?)\s*$""")
 
 _TRAPS = (
     (_BRACES, "Y109", "'{{' opens a YAML mapping here, not a template"),
@@ -22,7 +21,7 @@ _TRAPS = (
     (_COLON, "Y109", "': ' inside of unquoted text starts a new key"),
     (_BANG, "Y109", "'!', '*' and '&' have a meaning of their own at the start of a value"),
 )
-_DASH = re.compile(r" *- +(?=[^ ])")
+_DASH = late(r" *- +(?=[^ ])")
 _SHIFTED = ("expected key", "'-' indicator", "mapping values are not allowed", "expected <block end>")
 _NOTE = "wrap the whole value in single or double quotes, or write it as a block after '|'"
 

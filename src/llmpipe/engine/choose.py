@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 from llmpipe.config.fingerprint import Fingerprint, changes, from_json
@@ -13,6 +12,7 @@ from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.runs import LAST, LEDGER, NoSuchPart, NoSuchRun, RunInfo, find_run, list_runs
 from llmpipe.errors import LlmpipeError, StorageError
+from llmpipe.frozen import frozen
 
 
 class Changed(LlmpipeError):
@@ -24,7 +24,7 @@ class Changed(LlmpipeError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """A folder to work in; `continued` if it has a run already; `base` to take results over from.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from llmpipe.config.pipeline import Step
 from llmpipe.engine.items import Item
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.errors import CallFailed, ItemError
+from llmpipe.late import late
 from llmpipe.types import LLMRequest
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _NAMED = (
     "SELECT results.failure_file FROM results JOIN items ON items.id = results.item"
     " WHERE results.status = 'failed' AND items.live = 1 AND results.failure_file IS NOT NULL"
 )
-_UNSAFE = re.compile(r"[^a-z0-9]+")
+_UNSAFE = late(r"[^a-z0-9]+")
 
 
 def file_stem(key: str) -> str:

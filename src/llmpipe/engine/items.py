@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from llmpipe.frozen import frozen
 
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 _READABLE = json.JSONEncoder(ensure_ascii=False)
@@ -58,7 +59,7 @@ def digest_of(*texts: str | bytes) -> bytes:
     return sha.digest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cell:
     """What one step made of one item. `digest` names what was read for it; `output` is None unless it succeeded."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from llmpipe.client.output import OutputSpec
@@ -13,11 +13,12 @@ from llmpipe.engine.demands import Demands
 from llmpipe.engine.items import Item, to_json
 from llmpipe.engine.state import RunState
 from llmpipe.errors import CallFailed
+from llmpipe.frozen import frozen
 from llmpipe.policy import CachePolicy, CallPolicy
 from llmpipe.types import LLMRequest, LLMResponse, Message
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What came of asking: the output, the response that it came from, and the key of the request that brought it."""
 

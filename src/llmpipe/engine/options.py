@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
+from llmpipe.frozen import frozen
 from llmpipe.types import EMPTY
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunOptions:
     """The flags of `llmpipe run`. None or empty = not given."""
 

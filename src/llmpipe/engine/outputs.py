@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +16,7 @@ from llmpipe.engine.group_rows import Expand, expander
 from llmpipe.engine.items import to_json
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.errors import ItemError
+from llmpipe.frozen import frozen
 
 _RESULTS = (
     "SELECT items.id, items.parent, items.ord, items.key, items.data, results.output FROM items"
@@ -142,7 +142,7 @@ class Publisher:
         return self._wholes[name]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Row:
     """An item as the ledger has it."""
 

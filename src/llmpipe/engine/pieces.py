@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
+from llmpipe.frozen import frozen
+from llmpipe.late import late
+
 _QUARTERS = 4  # a token is counted in quarters, so that sums are whole numbers
 _WIDE_FROM = "\u2e80"  # from here on: Chinese, Japanese, Korean, emoji
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_LINE = late(r"[^\n]*\n|[^\n]+")
 _LONGEST_CLUSTER = 16  # characters that a cut moves at most to keep a letter and its marks together
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """A part of a text: `text == whole[start:end]`; offsets in characters, `number` from 1."""
 

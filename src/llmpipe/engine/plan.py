@@ -12,12 +12,12 @@ item flows through its nodes as soon as each node's own needs are there; a child
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Step
+from llmpipe.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """Something to do for one item: a step, or the items of a child scope below it."""
 
@@ -32,7 +32,7 @@ class Node:
         return self.step or self.scope or ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ItemPlan:
     """What happens to each item of a scope: nodes in a topological order.
 
@@ -45,7 +45,7 @@ class ItemPlan:
     is_chain: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pass:
     """One stream over the items of a top scope. It starts when the steps in `waits_for` are done."""
 

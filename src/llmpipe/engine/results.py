@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol
 
 from llmpipe.errors import Problem
+from llmpipe.frozen import frozen
 
 Status = Literal["running", "complete", "partial", "failed", "interrupted", "stopped", "crashed"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepCounts:
     """One step's sum: `items == succeeded + failed + skipped + unsent`, always."""
 
@@ -50,7 +50,7 @@ class StepCounts:
         return self.items == self.succeeded + self.failed + self.skipped + self.unsent
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cause:
     """A kind of failure in a step, with one example."""
 
@@ -63,7 +63,7 @@ class Cause:
     example_error: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """The state of a running run, for progress displays."""
 
@@ -79,7 +79,7 @@ class Snapshot:
     total_known: bool = False  # True once the datasets have been read to the end
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunReport:
     """The verdict of a run."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from llmpipe.engine.files import read_json
 from llmpipe.engine.lock import is_held
 from llmpipe.engine.underway import counted
 from llmpipe.errors import LlmpipeError, LockHeld
+from llmpipe.frozen import frozen
 
 LAST = "last"
 RUN_FILE, LEDGER = "run.json", "run.db"
@@ -36,7 +36,7 @@ class NoSuchPart(NoSuchRun):
     advice = "`llmpipe show RUN STEP` lists a step's items; --key names a row by its dataset's `key`."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunInfo:
     """What `run.json` says of a run. Times are seconds since the epoch."""
 

@@ -19,6 +19,7 @@ from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import Problem
+from llmpipe.frozen import frozen
 from llmpipe.types import Usage
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stop:
     """Why a run stops before its end. `status` is how it will be called; `patience_s` bounds what is in flight."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from llmpipe.engine.files import read_json
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.runs import RUN_FILE, NoSuchPart, RunInfo
 from llmpipe.errors import StorageError
+from llmpipe.frozen import frozen
 from llmpipe.types import Usage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ItemRow:
     """One item of a step. `status` is "unsent" for an item without a result."""
 
@@ -28,7 +29,7 @@ class ItemRow:
     output: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptRow:
     """One attempt as the ledger has it; `outcome` None = it was sent and its end is unknown."""
 
@@ -51,7 +52,7 @@ class AttemptRow:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ItemStory:
     """Everything that is known of one item in one step."""
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from llmpipe.frozen import frozen
+from llmpipe.late import late
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_SECRET_PARAMETERS = re.compile(r"(?i)^(key|api[-_]?key|token|access[-_]?token|secret|password|sig|signature)$")
-_VERSION_AT_END = re.compile(r"/v[0-9]+[a-z0-9]*$")
-_VERSION_AT_START = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
-_HOST = re.compile(r"^[a-z0-9_]([a-z0-9._-]*[a-z0-9])?$")
+_SECRET_PARAMETERS = late(r"(?i)^(key|api[-_]?key|token|access[-_]?token|secret|password|sig|signature)$")
+_VERSION_AT_END = late(r"/v[0-9]+[a-z0-9]*$")
+_VERSION_AT_START = late(r"^/v[0-9]+[a-z0-9]*(?=/)")
+_HOST = late(r"^[a-z0-9_]([a-z0-9._-]*[a-z0-9])?$")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """A base URL taken apart: `base` has no trailing slash and no query; `query` starts with "?" or is empty."""
 

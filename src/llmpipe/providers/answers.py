@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from llmpipe.errors import (
@@ -16,6 +16,7 @@ from llmpipe.errors import (
     Refused,
     Truncated,
 )
+from llmpipe.frozen import frozen
 from llmpipe.providers.body import NotJsonBody, clean, dump_json, merged, read_json
 from llmpipe.providers.classify import classify, has_error, raw_text, request_id_of
 from llmpipe.providers.limits import limit_headers
@@ -24,7 +25,7 @@ from llmpipe.structured.reasoning import apart
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What a reply says, in no provider's shape. `reason` is the provider's own word for how it ended."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from llmpipe.frozen import frozen
 from llmpipe.providers.table import Target
 from llmpipe.structured.messages import prompt_instructions
 from llmpipe.structured.reduce import Reduced, reduce_for
@@ -16,7 +16,7 @@ from llmpipe.types import LLMRequest, Message
 _KEPT = 64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """What a request says about its schema: `native` the field to send, `schema` its content, and the turns.
 
@@ -29,7 +29,7 @@ class Asked:
     told: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Kept:
     document: Mapping[str, Any]  # the one that the rest was made of; a caller may change his in place
     reduced: Reduced
@@ -50,7 +50,7 @@ def asked_schema(request: LLMRequest, target: Target) -> Reduced | None:
     return None if reduced.refused_reason else reduced
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sent:
     """What a provider gets of a schema, for people and records.
 

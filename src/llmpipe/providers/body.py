@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from llmpipe.late import late
+
 MAX_DEPTH = 128
 MAX_VALUES = 250_000  # an empty list of two bytes takes sixty once it is read
 _MOST = 2**53
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_STRINGS = late(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = late(rb"[\[\]{}]")
+_SURROGATE = late(r"[\ud800-\udfff]")
 
 
 class NotJsonBody(ValueError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,8 @@ from llmpipe.errors import (
     RequestRefused,
     ServerFault,
 )
+from llmpipe.frozen import frozen
+from llmpipe.late import late
 from llmpipe.providers.body import NotJsonBody, as_list, as_map, as_text, clean, read_json
 from llmpipe.providers.limits import retry_hint
 from llmpipe.providers.rules import RULES, Rule, by_status
@@ -26,11 +27,11 @@ from llmpipe.types import HttpReply
 MAX_RAW = 256 * 1024
 _MAX_WORDS = 20_000
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-goog-request-id")
-_TITLE = re.compile(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
-_HTML = re.compile(r"^\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
+_TITLE = late(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
+_HTML = late(r"^\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """What an error body says, in no provider's shape. `status` is the body's own where HTTP said success."""
 

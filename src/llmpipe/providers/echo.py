@@ -8,17 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from llmpipe.errors import BadRequest, CallFailed, SchemaUnusable, ServerFault
+from llmpipe.frozen import frozen
 from llmpipe.providers.estimate import estimate_input, estimate_tokens
 from llmpipe.providers.faults import drawn_fault, fault_error
 from llmpipe.structured.instance import example_instance
 from llmpipe.types import LLMRequest, LLMResponse, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What comes of an attempt: after `delay_s` seconds, a response or an error."""
 

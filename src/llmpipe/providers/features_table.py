@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from llmpipe.frozen import frozen
 from llmpipe.providers.rows import PROVIDERS
 from llmpipe.structured.dialects import LIMITS
 from llmpipe.structured.keywords import ANNOTATIONS
@@ -29,7 +29,7 @@ _TEXT: Mapping[str, Any] = {"type": "string"}
 _NUMBER: Mapping[str, Any] = {"type": "integer"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Feature:
     """A feature, a schema that has it, and a reply to the copy that a strict provider asks for, if that differs."""
 

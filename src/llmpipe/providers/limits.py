@@ -8,22 +8,23 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from llmpipe.frozen import frozen
+from llmpipe.late import late
 from llmpipe.providers.body import as_list, as_map, as_text
 
 Headers = Mapping[str, str]
-_NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
-_GO_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)", re.ASCII)
+_NUMBER = late(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
+_GO_PART = late(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)", re.ASCII)
 _GO_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "month": 2_592_000.0}
-_MISTRAL = re.compile(r"^x-ratelimit-(limit|remaining|reset)-(req|tokens)-(?:(\d+)-)?(second|minute|hour|day|month)$")
-_SHOWN = re.compile(r"^(x-ratelimit|anthropic-ratelimit|ratelimit)")
+_MISTRAL = late(r"^x-ratelimit-(limit|remaining|reset)-(req|tokens)-(?:(\d+)-)?(second|minute|hour|day|month)$")
+_SHOWN = late(r"^(x-ratelimit|anthropic-ratelimit|ratelimit)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Window:
     """One limit: how much per `window_s` seconds, how much is left of it, and in how many seconds it is whole again."""
 
@@ -38,7 +39,7 @@ class Window:
         return self.limit * 60.0 / self.window_s if self.limit else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RateLimits:
     """What a reply's headers say about the account's limits; None where they say nothing.
 

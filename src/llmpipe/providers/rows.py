@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Literal
 
+from llmpipe.frozen import frozen
 from llmpipe.types import EMPTY
 
 WireName = Literal["openai_chat", "openai_responses", "anthropic", "gemini", "ollama", "echo", "own"]
@@ -14,7 +15,7 @@ SchemaMode = Literal["json_schema", "json_object", "prompt", "none"]
 LimitFamily = Literal["none", "openai", "groq", "anthropic", "mistral"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dialect:
     """What a provider does differently from others that share its wire (facts A1 - A3, A6).
 
@@ -45,7 +46,7 @@ class Dialect:
     unsupported: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Provider:
     """One row: name, wire, address, key and dialect.
 

@@ -9,7 +9,6 @@ what it is about.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from llmpipe.errors import (
     AccessDenied,
@@ -29,9 +28,11 @@ from llmpipe.errors import (
     SchemaRejected,
     ServerFault,
 )
+from llmpipe.frozen import frozen
+from llmpipe.late import late
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """One row of the table."""
 
@@ -50,7 +51,7 @@ def _rule(
     statuses: tuple[int, ...] = (),
     firm: bool = True,
 ) -> Rule:
-    phrase = re.compile("|".join(phrases)) if phrases else None
+    phrase = late("|".join(phrases)) if phrases else None
     return Rule(error, frozenset(codes.split()), phrase, frozenset(statuses), firm)
 
 

@@ -8,10 +8,10 @@ A stream ends with its terminal event or it is broken off: a closed connection a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from llmpipe.errors import BadReply, ReplyTooLarge, StreamCut
+from llmpipe.frozen import frozen
 from llmpipe.providers.body import NotJsonBody, dump_json, read_json
 from llmpipe.types import HttpReply
 
@@ -29,7 +29,7 @@ _CONTENT_TYPES: Mapping[str, Framing] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """One event of a stream: its name ("" if the framing has none) and its document.
 

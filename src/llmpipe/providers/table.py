@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from llmpipe.frozen import frozen
+from llmpipe.late import late
 from llmpipe.providers.address import Address, host_matches, parse_address
 from llmpipe.providers.rows import OWN_FIELDS, PROVIDERS, WIRE_MODES, Dialect, Provider, WireName, own_row
 from llmpipe.types import EMPTY, Model
@@ -25,10 +27,10 @@ __all__ = [
     "unsupported_parameters",
 ]
 
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_OWN = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", re.ASCII)
-_HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
-_HEADER_VALUE = re.compile(r"^[\x20-\x7e]*$")
+_VARIABLE = late(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_OWN = late(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", re.ASCII)
+_HEADER_NAME = late(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+_HEADER_VALUE = late(r"^[\x20-\x7e]*$")
 # Headers that carry keys (which come from api_key_env alone) or that belong to the transport.
 _RESERVED_HEADERS = frozenset(
     {
@@ -54,7 +56,7 @@ _RESERVED_HEADERS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """Where a model's calls go and how they are spelt. Holds names of key variables, never a key.
 

@@ -8,10 +8,10 @@ call  = encode(request, target, stream=True) -> send it ->  reader = reader_for(
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+from llmpipe.frozen import frozen
 from llmpipe.providers import anthropic, gemini, ollama, openai_chat, openai_responses
 from llmpipe.providers.asked import asked_schema
 from llmpipe.providers.stream import Assembler, StreamReader
@@ -29,7 +29,7 @@ class _Decode(Protocol):
     def __call__(self, reply: HttpReply, target: Target, request: LLMRequest | None = None) -> LLMResponse: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wire:
     """A wire's pure functions."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 from llmpipe.engine.results import Snapshot, StepCounts
+from llmpipe.frozen import frozen
 from llmpipe.report.figures import clock, columns_of, count, fill, money, said, shorten, tokens
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Glyphs:
     """The characters of a bar."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from llmpipe.late import late
+
 # C0 and C1 controls with DEL, bidirectional controls, zero-width and tag characters, lone surrogates.
 _UNSEEN = "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
-_STEERING = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff{_UNSEEN}]")
-_BREAKS = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-_SPACE = re.compile("[\t\n\r\x85\u2028\u2029]+")
+_STEERING = late(f"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff{_UNSEEN}]")
+_BREAKS = late("\r\n|[\n\r\x85\u2028\u2029]")
+_SPACE = late("[\t\n\r\x85\u2028\u2029]+")
 
 
 def plain(text: object, *, multiline: bool = False) -> str:
@@ -28,7 +30,7 @@ def plain_json(document: str) -> str:
 
 
 # Inside JSON the C0 controls are escaped by the encoder already; its own newlines and indentation must stay.
-_JSON_STEERING = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{_UNSEEN}]")
+_JSON_STEERING = late(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff{_UNSEEN}]")
 
 
 def _escaped(match: re.Match[str]) -> str:

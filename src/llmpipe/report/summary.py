@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
 from llmpipe.engine.results import Cause, RunReport, StepCounts
+from llmpipe.frozen import frozen
 from llmpipe.report.figures import Column, count, fill, lasted, latency, money, plural, said, table, tokens
 
 MOST_CAUSES = 6
@@ -28,7 +28,7 @@ _VERDICTS: dict[str, tuple[str, Tone]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Look:
     """How to print: columns, whether the steps' table is wanted on success too, colours, and how `show` is called."""
 
@@ -38,7 +38,7 @@ class Look:
     show: str = "llmpipe show"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Total:
     """The sum over the steps of a run."""
 
@@ -61,7 +61,7 @@ class Total:
     @classmethod
     def of(cls, steps: Sequence[StepCounts]) -> Total:
         """Add up every field over `steps`."""
-        sums = {name: sum(getattr(s, name) for s in steps) for name in cls.__slots__ if name != "cost_usd"}
+        sums = {name: sum(getattr(s, name) for s in steps) for name in cls.__match_args__ if name != "cost_usd"}
         return cls(**sums, cost_usd=sum((s.cost_usd for s in steps), Decimal(0)))
 
 

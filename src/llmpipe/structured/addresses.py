@@ -10,31 +10,33 @@ from __future__ import annotations
 import re
 import warnings
 
+from llmpipe.late import late
+
 _ASCII = r"A-Za-z0-9._~!$&'()*+,;=%\-"
 _WIDE = _ASCII + "\u00a0-\ud7ff\uf900-\ufdcf\ufdf0-\uffef\U00010000-\U000dfffd\U000e1000-\U000efffd"
 _PRIVATE = "\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd"  # private use: in queries of IRIs alone
-_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BAD_PERCENT = late(r"%(?![0-9A-Fa-f]{2})")
 
 
 def _address(letters: str, more: str = "") -> re.Pattern[str]:
     """A reference as in RFC 3986, with or without a scheme; `more` letters are for queries."""
     host = rf"(?:\[[0-9A-Fa-f:.]+\]|[{letters}]*)"
     authority = rf"//(?:[{letters}:]*@)?{host}(?::[0-9]*)?(?=[/?#]|\Z)"
-    return re.compile(
+    return late(
         rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:)?(?:{authority}|(?!//))(?P<path>[{letters}:@/]*)"
         rf"(?:\?[{letters}:@/?{more}]*)?(?:\#[{letters}:@/?]*)?"
     )
 
 
 _URI, _IRI = _address(_ASCII), _address(_WIDE, _PRIVATE)
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
-_RELATIVE = re.compile(r"(?:0|[1-9][0-9]*)(?:#|(?:/(?:[^~/]|~[01])*)*)")
+_POINTER = late(r"(?:/(?:[^~/]|~[01])*)*")
+_RELATIVE = late(r"(?:0|[1-9][0-9]*)(?:#|(?:/(?:[^~/]|~[01])*)*)")
 _VARIABLE = r"(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2})(?:\.?(?:[A-Za-z0-9_]|%[0-9A-Fa-f]{2}))*(?::[1-9][0-9]{0,3}|\*)?"
-_TEMPLATE = re.compile(
+_TEMPLATE = late(
     rf"(?:[^\x00-\x20\"'%<>\\^`{{|}}\x7f]++|%[0-9A-Fa-f]{{2}}|\{{[+#./;?&=,!@|]?{_VARIABLE}(?:,{_VARIABLE})*\}})*"
 )
 _LONGEST_REGEX = 20_000
-_COLON_FIRST = re.compile(r"[^/]*:")
+_COLON_FIRST = late(r"[^/]*:")
 
 
 def is_uri(text: str) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from llmpipe.frozen import frozen
 from llmpipe.structured.keywords import Dialect, Tokens, children, dialect_of, lookup, parse_pointer, pointer
 from llmpipe.structured.problems import SchemaProblem, did_you_mean
 
@@ -37,7 +38,7 @@ class Resource:
     anchors: dict[tuple[Tokens, str], Tokens] = field(default_factory=dict)  # (embedded root, name) -> path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bundle:
     """The one document, what was wrong on the way, and the files that were read for it."""
 

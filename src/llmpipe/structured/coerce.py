@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llmpipe.late import late
 from llmpipe.structured.formats import is_date
 from llmpipe.structured.recursion import target_of
 from llmpipe.structured.violations import path_of
 
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
+_NUMBER = late(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?")
 _WORDS = {"true": True, "false": False, "yes": True, "no": False}
-_SLASHED = re.compile(r"([0-9]{4})[/.]([0-9]{1,2})[/.]([0-9]{1,2})")
-_ISO_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?")
+_SLASHED = late(r"([0-9]{4})[/.]([0-9]{1,2})[/.]([0-9]{1,2})")
+_ISO_TIME = late(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?")
 
 
 def coerce(value: Any, document: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:

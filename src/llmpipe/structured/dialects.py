@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from llmpipe.frozen import frozen
 
 _CORE = frozenset(("type", "enum", "anyOf", "$ref", "properties", "required", "additionalProperties", "items"))
 _NUMBER_BOUNDS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
@@ -12,7 +13,7 @@ _TOLD = frozenset(("title", "description"))
 _COMMON_FORMATS = frozenset("date-time date time duration email hostname ipv4 ipv6 uuid".split())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SchemaLimits:
     """What one family takes.
 

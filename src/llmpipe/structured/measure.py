@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from llmpipe.frozen import frozen
 
 MAX_DEPTH = 128
 MAX_NODES = 500_000
 MAX_ITEMS = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Measure:
     """How large a value is: values in it, and the longest text or name."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from llmpipe.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class SchemaProblem:
     """One thing that is wrong with a schema.
 

@@ -12,18 +12,19 @@ import re
 from typing import Any, NoReturn
 
 from llmpipe.errors import NotJson
+from llmpipe.late import late
 from llmpipe.structured.measure import MAX_NODES, NotPlain, measure
 
 MAX_CHARS = 8 * 1024 * 1024
 
-_FENCE = re.compile(r"\A\s*```[A-Za-z0-9_+-]*[ \t]*\r?\n?(?P<inside>.*?)```\s*\Z", re.DOTALL)
-_FENCE_MARK = re.compile(r"```[A-Za-z0-9_+-]*")
-_THINK = re.compile(r"\A\s*<(?P<tag>think|thinking|thought|reasoning)>", re.IGNORECASE)
-_THINK_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_BRACKET = re.compile(r"[\[\]{}]")
-_PROSE_BRACKET = re.compile(r"\[[^\[\]{}\"\n]{0,200}\]|\{[^\[\]{}\"\n:]{0,200}\}")
-_LOOSE_PAIR = re.compile(r"\"\s*:\s*(?:\Z|[\"\d\-\[{]|true\b|false\b|null\b)")
-_LOW_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_FENCE = late(r"\A\s*```[A-Za-z0-9_+-]*[ \t]*\r?\n?(?P<inside>.*?)```\s*\Z", re.DOTALL)
+_FENCE_MARK = late(r"```[A-Za-z0-9_+-]*")
+_THINK = late(r"\A\s*<(?P<tag>think|thinking|thought|reasoning)>", re.IGNORECASE)
+_THINK_END = late(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_BRACKET = late(r"[\[\]{}]")
+_PROSE_BRACKET = late(r"\[[^\[\]{}\"\n]{0,200}\]|\{[^\[\]{}\"\n:]{0,200}\}")
+_LOOSE_PAIR = late(r"\"\s*:\s*(?:\Z|[\"\d\-\[{]|true\b|false\b|null\b)")
+_LOW_SURROGATES = late(r"[\ud800-\udfff]")
 
 
 class _Refused(ValueError):

@@ -19,25 +19,27 @@ from __future__ import annotations
 
 import re
 
-_OPENED = re.compile(r"\A\s*<think>", re.IGNORECASE)
-_ANY = re.compile(r"<think>", re.IGNORECASE)
-_CLOSED = re.compile(r"</think>", re.IGNORECASE)
-_CLOSED_LINE = re.compile(r"</think>[ \t]*(?:\r?\n|\Z)", re.IGNORECASE)
+from llmpipe.late import late
+
+_OPENED = late(r"\A\s*<think>", re.IGNORECASE)
+_ANY = late(r"<think>", re.IGNORECASE)
+_CLOSED = late(r"</think>", re.IGNORECASE)
+_CLOSED_LINE = late(r"</think>[ \t]*(?:\r?\n|\Z)", re.IGNORECASE)
 _PAIRS = (
     ("<seed:think>", "</seed:think>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
 )
-_RESPONSE = re.compile(r"\A<\|START_RESPONSE\|>(.*?)(?:<\|END_RESPONSE\|>.*)?\Z", re.DOTALL)
+_RESPONSE = late(r"\A<\|START_RESPONSE\|>(.*?)(?:<\|END_RESPONSE\|>.*)?\Z", re.DOTALL)
 _MAY_BEGIN = ("<", "[THINK]", "◁", "analysis")
-_CHANNELS = re.compile(
+_CHANNELS = late(
     r"(?:<\|start\|>assistant)?<\|channel\|>(?P<name>\w{1,40})(?P<to>[^<]{0,200})(?:<\|constrain\|>\w{1,40}\s?)?<\|message\|>"
     r"(?P<body>.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)(?:<\|(?:end|return|call)\|>)*",
     re.DOTALL,
 )
 _HARMONY = ("<|channel|>", "<|start|>assistant")
-_BARE = re.compile(r"\Aanalysis(?P<thought>.*?)assistantfinal(?P<answer>.*)\Z", re.DOTALL)
+_BARE = late(r"\Aanalysis(?P<thought>.*?)assistantfinal(?P<answer>.*)\Z", re.DOTALL)
 
 
 def apart(text: str) -> tuple[str, str] | None:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import unquote
 
+from llmpipe.frozen import frozen
+from llmpipe.late import late
 from llmpipe.structured.bundle import bundle
 from llmpipe.structured.dialects import LIMITS, SchemaLimits
 from llmpipe.structured.flattening import Refused, flat
@@ -33,7 +34,7 @@ from llmpipe.structured.unlisted import unlisted
 
 _READ_WITH_ANOTHER = frozenset(("then", "else", "minContains", "maxContains", "additionalItems"))
 _MAX_SCHEMAS = 20_000  # in one copy, where references that are spelled out multiply
-_ODD = re.compile(r"[^A-Za-z0-9_.-]+")  # in the name of a definition, where it would have to be escaped in a $ref
+_ODD = late(r"[^A-Za-z0-9_.-]+")  # in the name of a definition, where it would have to be escaped in a $ref
 _TELLABLE = frozenset(
     "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern format "
     "minItems maxItems uniqueItems minProperties maxProperties".split()
@@ -41,7 +42,7 @@ _TELLABLE = frozenset(
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reduced:
     """What is sent to a provider for one schema.
 

@@ -10,11 +10,12 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.errors import SchemaUnusable
+from llmpipe.frozen import frozen
 from llmpipe.structured.bundle import bundle, walk
 from llmpipe.structured.fast import compile_fast
 from llmpipe.structured.keywords import Dialect, dialect_of
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 MANY_NODES = 2_000  # above, checking may take longer than an event loop should wait
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutputSchema:
     """A JSON Schema, ready to check answers. Two are equal if their documents are.
 

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmpipe.errors import SchemaUnusable
+from llmpipe.late import late
 from llmpipe.structured.equality import canonical
 from llmpipe.structured.formats import CHECKS
 from llmpipe.structured.keywords import SHAPES, TYPES, Tokens, pointer
@@ -31,14 +32,14 @@ from llmpipe.structured.problems import SchemaProblem, did_you_mean
 
 _ALIASES = {"text": "string", "str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 _WORDS = ("string", "integer", "number", "boolean", "null", "any", "enum", "list", "map", *CHECKS)
-_TOKEN = re.compile(
+_TOKEN = late(
     r"\s*(?:(?P<range>(?P<low>-?[0-9][0-9_]*(?:\.[0-9]+)?)?\.\.(?P<high>-?[0-9][0-9_]*(?:\.[0-9]+)?)?)"
     r"|(?P<compare><=|>=|<|>)\s*(?P<bound>-?[0-9][0-9_]*(?:\.[0-9]+)?)"
     r"|/(?P<regex>(?:[^/\\]|\\.)+)/"
     r"|(?P<word>[A-Za-z][A-Za-z0-9-]*)"
     r"|(?P<mark>[\[\]|]))"
 )
-_ENTRY = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^']|'')*)'|([^,\[\]"']+?))\s*(?=[,\]])""")
+_ENTRY = late(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^']|'')*)'|([^,\[\]"']+?))\s*(?=[,\]])""")
 _MAX_DEPTH = 30
 
 

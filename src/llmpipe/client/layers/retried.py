@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.errors import BadRequest, CallFailed, RetryAfterTooLong, RetryAllowanceSpent, TotalTimeout
+from llmpipe.frozen import frozen
 from llmpipe.policy import Retry, add_jitter, backoff_delay
 from llmpipe.types import LLMResponse
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """What follows a failed attempt: `again` after `wait_s`, or an end, perhaps because of too long a hint."""
 
