@@ -66,6 +66,7 @@ class Framer:
         self._name = ""
         self._data: list[bytes] = []
         self._data_size = 0
+        self._begun = False
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes."""
@@ -92,6 +93,9 @@ class Framer:
         return events
 
     def _line(self, line: bytes, events: list[Event]) -> None:
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(b"\xef\xbb\xbf")
         if not self._sse:
             if line.strip():
                 events.append(_event("", line))
