@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import referencing
 
 from llmpipe.errors import SchemaUnusable
 from llmpipe.structured.lint import lint
@@ -182,3 +184,68 @@ def test_what_no_finite_value_fits_is_refused(document: Any) -> None:
 )
 def test_recursion_that_ends_is_taken(document: Any) -> None:
     assert lint(document) == []
+
+
+@pytest.mark.parametrize("length", [300, 900, 5_000])
+def test_a_chain_of_references_that_is_too_long_is_refused_at_once(length: int) -> None:
+    links: dict[str, Any] = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(length)}
+    links[f"d{length}"] = {"type": "string"}
+    with pytest.raises(SchemaUnusable, match="nested too deep"):
+        compile_schema({"$ref": "#/$defs/d0", "$defs": links})
+
+
+# what jsonschema does with references that depend on the way: the cases of the test suite of JSON Schema, in short
+DYNAMIC: list[tuple[dict[str, Any], Any, bool]] = [
+    ({"items": {"$dynamicRef": "#x"}, "$defs": {"d": {"$anchor": "x", "type": "string"}}}, ["a"], True),
+    ({"items": {"$dynamicRef": "#x"}, "$defs": {"d": {"$anchor": "x", "type": "string"}}}, [1], False),
+    ({"items": {"$dynamicRef": "#/$defs/d"}, "$defs": {"d": {"$dynamicAnchor": "x", "type": "string"}}}, [1], False),
+    ({"$dynamicAnchor": "n", "type": "object", "additionalProperties": {"$dynamicRef": "#n"}}, {"a": {"b": {}}}, True),
+    ({"$dynamicAnchor": "n", "type": "object", "additionalProperties": {"$dynamicRef": "#n"}}, {"a": {"b": 1}}, False),
+]
+TREE = {
+    "$id": "http://example.org/strict",
+    "$dynamicAnchor": "node",
+    "$ref": "tree",
+    "unevaluatedProperties": False,
+    "$defs": {
+        "tree": {
+            "$id": "tree",
+            "$dynamicAnchor": "node",
+            "type": "object",
+            "properties": {"data": True, "children": {"type": "array", "items": {"$dynamicRef": "#node"}}},
+        }
+    },
+}
+DYNAMIC += [
+    (TREE, {"children": [{"data": 1}]}, True),
+    (TREE, {"children": [{"daat": 1}]}, False),
+]
+
+
+@pytest.mark.parametrize(("document", "value", "valid"), DYNAMIC)
+def test_dynamic_references_mean_what_they_mean_to_jsonschema(document: Any, value: Any, valid: bool) -> None:
+    assert jsonschema.Draft202012Validator(document, registry=referencing.Registry()).is_valid(value) is valid
+    schema = compile_schema(document)
+    assert schema.accepts(value) is valid
+    assert (schema.violations(value) == []) is valid
+
+
+def test_a_dynamic_reference_that_leads_nowhere_is_refused() -> None:
+    with pytest.raises(SchemaUnusable, match="no \\$anchor 'y'"):
+        compile_schema({"$defs": {"x": {"$dynamicAnchor": "z"}}, "items": {"$dynamicRef": "#y"}})
+    with pytest.raises(SchemaUnusable, match="never end"):
+        compile_schema({"$dynamicAnchor": "x", "$dynamicRef": "#x"})
+
+
+def test_an_id_beside_a_reference_counts_for_nothing_in_draft_07() -> None:
+    document = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": "http://example.org/one/",
+        "definitions": {
+            "foo": {"$id": "http://example.org/two/foo", "type": "string"},
+            "base_foo": {"$id": "foo", "type": "number"},
+        },
+        "allOf": [{"$id": "http://example.org/two/", "$ref": "foo"}],
+    }
+    schema = compile_schema(document)
+    assert (schema.accepts(1), schema.accepts("a")) == (True, False)

@@ -8,11 +8,9 @@ Nothing is ever fetched: `http:` and `file:` references are refused, and so are 
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -20,10 +18,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from llmpipe.frozen import frozen
 from llmpipe.structured.keywords import Dialect, Tokens, children, dialect_of, lookup, parse_pointer, pointer
 from llmpipe.structured.problems import SchemaProblem, did_you_mean
+from llmpipe.structured.referred import RefusedReference, nearest, plain, read_schema
 
-MAX_FILE_BYTES = 1024 * 1024
 MAX_FILES = 100
-MAX_SCHEMA_DEPTH = 100
 
 
 @dataclass(slots=True)
@@ -40,11 +37,15 @@ class Resource:
 
 @frozen
 class Bundle:
-    """The one document, what was wrong on the way, and the files that were read for it."""
+    """The one document, what was wrong on the way, and the files that were read for it.
+
+    `written` is the document as it was given, where a `$dynamicRef` is left that no pointer can stand for.
+    """
 
     document: dict[str, Any]
     problems: tuple[SchemaProblem, ...]
     resources: tuple[Resource, ...]
+    written: dict[str, Any] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -59,31 +60,31 @@ class Bundle:
         raise AssertionError("the first resource stands at the root")
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """A deep copy of `value` in plain dicts and lists. Raises ValueError if it is no JSON, or too deep."""
-    if depth > MAX_SCHEMA_DEPTH:
-        raise ValueError(f"it is nested deeper than {MAX_SCHEMA_DEPTH} levels")
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError("a key is not text")
-        return {key: plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is not a JSON value")
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise ValueError(f"{type(value).__name__} is not a JSON value")
-
-
 def bundle(document: Mapping[str, Any], *, folder: Path | None, root: Path | None) -> Bundle:
     """Resolve every `$ref` of `document` to a pointer into the document that is returned.
 
     `folder` is where relative references start, `root` the folder that they may not leave (both None: no files).
-    `$id` and `$anchor` are resolved and left out of the result.
+    `$id` and `$anchor` are resolved and left out of the result, and `$dynamicRef` where it can mean one thing only.
     """
     main = Resource(plain(document), file=None, folder=folder)
-    return _Bundler(main, root, dialect_of(document) or "2020-12").run()
+    found = _Bundler(main, root, dialect_of(document) or "2020-12").run()
+    return replace(found, written=plain(document)) if found.written is not None else found
+
+
+@frozen
+class _Dynamic:
+    """A `$dynamicRef`: where it stands, and what it names as long as no other schema is on the way."""
+
+    resource: Resource
+    tokens: Tokens
+    schema: dict[str, Any]
+    reference: str
+    owner: Resource
+    path: Tokens
+
+
+def _reference(owner: Resource, path: Tokens) -> str:
+    return "#" + quote(pointer((*owner.prefix, *path)), safe="/~!$&'()*+,;=:@")
 
 
 class _Bundler:
@@ -95,21 +96,44 @@ class _Bundler:
         self.resources = [main]
         self.problems: list[SchemaProblem] = []
         self.done: dict[int, dict[str, Any]] = {}  # every schema whose reference was looked at, by identity
+        self.dynamic: list[_Dynamic] = []
         self.keep = "definitions" if dialect == "draft-07" else "$defs"
 
     def run(self) -> Bundle:
         for resource in self.resources:  # grows while it is walked
             self._index(resource)
             self._rewrite(resource, (), resource.contents)
+        left = [found for found in self.dynamic if not self._settled(found)]
         for schema in self.done.values():
-            for keyword in ("$id", "$anchor"):
+            for keyword in ("$id", "$anchor", *([] if left else ["$dynamicAnchor"])):
                 if isinstance(schema.get(keyword), str):  # anything else is left for the linter to tell about
                     del schema[keyword]
         document = self.resources[0].contents
         for resource in self.resources[1:]:
             resource.contents.pop("$schema", None)
             document.setdefault(self.keep, {})[str(resource.prefix[1])] = resource.contents
-        return Bundle(document, tuple(self.problems), tuple(self.resources))
+        return Bundle(document, tuple(self.problems), tuple(self.resources), document if left else None)
+
+    def _settled(self, dynamic: _Dynamic) -> bool:
+        """Make a `$ref` of a `$dynamicRef`, unless what it means depends on the way by which it was reached."""
+        owner, path, fragment = dynamic.owner, dynamic.path, dynamic.reference.partition("#")[2]
+        target = lookup(owner.contents, tuple(str(token) for token in path))
+        moves = isinstance(target, dict) and fragment and target.get("$dynamicAnchor") == unquote(fragment)
+        roots = {root for resource in self.resources for root in resource.ids.values()} - {()}
+        if moves and len(self.resources) > 1:
+            message = "a $dynamicRef cannot be followed in a schema that refers to files"
+            place = pointer((*dynamic.tokens, "$dynamicRef"))
+            self.problems.append(SchemaProblem(message, place, "copy the files in", dynamic.resource.file))
+        if moves and roots:
+            return False
+        schema = dynamic.schema
+        del schema["$dynamicRef"]
+        reference = _reference(owner, path)
+        if "$ref" in schema:
+            schema["allOf"] = [*schema.get("allOf", ()), {"$ref": reference}]
+        else:
+            schema["$ref"] = reference
+        return True
 
     def _index(self, resource: Resource) -> None:
         """Note the names that references may use: `$id` and `$anchor` of every schema in the document."""
@@ -121,7 +145,9 @@ class _Bundler:
                 name = schema.get(keyword)
                 if isinstance(name, str):
                     resource.anchors[root, name] = tokens
-            identifier = schema.get("$id")  # draft-07 spells an anchor as an $id that is a fragment
+            identifier = (
+                None if self._is_reference(schema) else schema.get("$id")
+            )  # draft-07 spells an anchor as an $id that is a fragment
             if isinstance(identifier, str) and identifier.startswith("#"):
                 resource.anchors[root, identifier[1:]] = tokens
 
@@ -131,12 +157,16 @@ class _Bundler:
         uri = ""
         here: Any = resource.contents
         for index in range(len(tokens) + 1):
-            identifier = here.get("$id") if isinstance(here, dict) else None
+            identifier = here.get("$id") if isinstance(here, dict) and not self._is_reference(here) else None
             if isinstance(identifier, str) and not identifier.startswith("#"):
                 root, uri = tokens[:index], urljoin(uri, identifier)
             if index < len(tokens):
                 here = here[tokens[index]]
         return root, uri
+
+    def _is_reference(self, schema: dict[str, Any]) -> bool:
+        """Whether nothing in a schema counts but its `$ref`: so it is in draft-07."""
+        return self.dialect == "draft-07" and isinstance(schema.get("$ref"), str)
 
     def _rewrite(self, resource: Resource, start: Tokens, document: Any) -> None:
         """Point every reference below `start` into the bundle, and those of targets that no keyword leads to."""
@@ -146,18 +176,27 @@ class _Bundler:
             if id(schema) in self.done:
                 continue
             self.done[id(schema)] = schema
-            if not isinstance(schema.get("$ref"), str):
-                continue
-            try:
-                owner, path = self._target(resource, tokens, schema["$ref"])
-            except _RefusedReference as refusal:
-                message, hint = refusal.args
-                place = pointer((*tokens, "$ref"))
-                self.problems.append(SchemaProblem(message, place, hint, resource.file))
-            else:
-                schema["$ref"] = "#" + quote(pointer((*owner.prefix, *path)), safe="/~!$&'()*+,;=:@")
-                target = lookup(owner.contents, tuple(str(token) for token in path))
-                found.extend((owner, (*path, *more), sub) for more, sub in walk(target, self.dialect))
+            for keyword in ("$ref", "$dynamicRef"):
+                if isinstance(schema.get(keyword), str) and (keyword == "$ref" or self.dialect == "2020-12"):
+                    found.extend(self._followed(resource, tokens, schema, keyword))
+
+    def _followed(
+        self, resource: Resource, tokens: Tokens, schema: dict[str, Any], keyword: str
+    ) -> list[tuple[Resource, Tokens, dict[str, Any]]]:
+        """Follow one reference; the schemas that it leads to."""
+        try:
+            owner, path = self._target(resource, tokens, schema[keyword])
+        except RefusedReference as refusal:
+            message, hint = refusal.args
+            place = pointer((*tokens, keyword))
+            self.problems.append(SchemaProblem(message, place, hint, resource.file))
+            return []
+        if keyword == "$ref":
+            schema["$ref"] = _reference(owner, path)
+        else:
+            self.dynamic.append(_Dynamic(resource, tokens, schema, schema[keyword], owner, path))
+        target = lookup(owner.contents, tuple(str(token) for token in path))
+        return [(owner, (*path, *more), sub) for more, sub in walk(target, self.dialect)]
 
     def _target(self, resource: Resource, tokens: Tokens, reference: str) -> tuple[Resource, Tokens]:
         """The document that a reference names, and the path in it."""
@@ -169,13 +208,13 @@ class _Bundler:
         if fragment and not fragment.startswith("/"):
             if (root, fragment) not in resource.anchors:
                 names = [name for at, name in resource.anchors if at == root]
-                raise _RefusedReference(f"no $anchor {fragment!r} for {reference!r}", did_you_mean(fragment, names))
+                raise RefusedReference(f"no $anchor {fragment!r} for {reference!r}", did_you_mean(fragment, names))
             return resource, resource.anchors[root, fragment]
         path = (*(str(t) for t in root), *parse_pointer(fragment))
         try:  # a pointer inside an embedded document starts at that document's root
             lookup(resource.contents, path)
         except KeyError:
-            raise _RefusedReference(f"nothing stands at {reference!r}", _near(resource.contents, path)) from None
+            raise RefusedReference(f"nothing stands at {reference!r}", nearest(resource.contents, path)) from None
         return resource, _typed(resource.contents, path)
 
     def _resource(self, resource: Resource, address: str, uri: str) -> tuple[Resource, Tokens]:
@@ -184,7 +223,7 @@ class _Bundler:
                 if candidate in known.ids:
                     return known, known.ids[candidate]
         if urlsplit(address).scheme or address.startswith("//"):
-            raise _RefusedReference(
+            raise RefusedReference(
                 f"{address!r} is not fetched: only files of this project may be referred to", "copy the schema in"
             )
         loaded = self._load(resource, address)
@@ -192,18 +231,18 @@ class _Bundler:
 
     def _load(self, resource: Resource, address: str) -> Resource:
         if resource.folder is None or self.root is None:
-            raise _RefusedReference(f"{address!r} names a file, and no folder is known to look in", "use #/$defs/...")
+            raise RefusedReference(f"{address!r} names a file, and no folder is known to look in", "use #/$defs/...")
         path = (resource.folder / unquote(address)).resolve()
         if not path.is_relative_to(self.root):
-            raise _RefusedReference(f"{address!r} lies outside the project", "move it under the project root")
+            raise RefusedReference(f"{address!r} lies outside the project", "move it under the project root")
         for known in self.resources:
             if known.file == path:
                 return known
         if len(self.resources) > MAX_FILES:
-            raise _RefusedReference(f"more than {MAX_FILES} files are referred to", "")
-        contents = _read(path, address)
+            raise RefusedReference(f"more than {MAX_FILES} files are referred to", "")
+        contents = read_schema(path, address)
         if "$schema" in contents and dialect_of(contents) != self.dialect:
-            raise _RefusedReference(f"{address!r} is written in another draft than the schema that uses it", "")
+            raise RefusedReference(f"{address!r} is written in another draft than the schema that uses it", "")
         loaded = Resource(contents, file=path, folder=path.parent, prefix=(self.keep, self._name(path)))
         self._index(loaded)
         self.resources.append(loaded)
@@ -213,37 +252,6 @@ class _Bundler:
         taken = set(self.resources[0].contents.get(self.keep, {})) | {str(r.prefix[1]) for r in self.resources[1:]}
         base = re.sub(r"[^A-Za-z0-9_]+", "_", path.name.split(".")[0]) or "schema"
         return next(name for n in range(MAX_FILES * 10) if (name := base if n == 0 else f"{base}_{n}") not in taken)
-
-
-class _RefusedReference(Exception):
-    """A reference that is not followed: (message, hint)."""
-
-
-def _read(path: Path, address: str) -> dict[str, Any]:
-    if path.suffix in (".yaml", ".yml"):
-        raise _RefusedReference(f"{address!r} is YAML: a schema that is referred to has to be JSON", "")
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise _RefusedReference(f"{address!r} is larger than {MAX_FILE_BYTES} bytes", "")
-        contents = plain(json.loads(path.read_text(encoding="utf-8-sig")))
-    except OSError as error:
-        raise _RefusedReference(f"{address!r} cannot be read: {error.strerror or error}", "") from error
-    except (ValueError, RecursionError) as error:
-        raise _RefusedReference(f"{address!r} is not JSON: {error}", "") from error
-    if not isinstance(contents, dict):
-        raise _RefusedReference(f"{address!r} does not hold a schema object", "")
-    return contents
-
-
-def _near(contents: Any, path: tuple[str, ...]) -> str:
-    """A suggestion for the first token of `path` that is not there."""
-    for index, token in enumerate(path):
-        try:
-            lookup(contents, path[: index + 1])
-        except KeyError:
-            parent = lookup(contents, path[:index])
-            return did_you_mean(token, parent) if isinstance(parent, dict) else ""
-    return ""
 
 
 def walk(document: Any, dialect: Dialect) -> Iterator[tuple[Tokens, dict[str, Any]]]:

@@ -17,6 +17,8 @@ from llmpipe.structured.recursion import dead_ends, endless_loops
 
 Found = tuple[Tokens, str, str, str]  # path, message, hint, severity
 
+TOO_DEEP = "its references are nested too deep to be followed"
+
 # words of other schema languages, with what JSON Schema says instead
 _FOREIGN = {
     "nullable": 'write `type: [..., "null"]`',
@@ -55,7 +57,10 @@ def problems_of(whole: Bundle, dialect: Dialect) -> list[SchemaProblem]:
     for tokens, schema in walk(whole.document, dialect):
         problems += [_placed(whole, found) for found in _in_schema(tokens, schema, dialect)]
     if not any(problem.severity == "error" for problem in problems):
-        recursion = (*endless_loops(whole.document, dialect), *dead_ends(whole.document, dialect))
+        try:
+            recursion = [*endless_loops(whole.document, dialect), *dead_ends(whole.document, dialect)]
+        except RecursionError:
+            recursion = [((), TOO_DEEP)]
         problems += [_placed(whole, (tokens, message, "", "error")) for tokens, message in recursion]
     unique = list(dict.fromkeys(problems))
     return sorted(unique, key=lambda problem: problem.severity != "error")

@@ -19,7 +19,7 @@ from llmpipe.frozen import frozen
 from llmpipe.structured.bundle import bundle, walk
 from llmpipe.structured.fast import compile_fast
 from llmpipe.structured.keywords import Dialect, dialect_of
-from llmpipe.structured.lint import folder_of, lint, problems_of
+from llmpipe.structured.lint import TOO_DEEP, folder_of, lint, problems_of
 from llmpipe.structured.measure import Measure, NotPlain, measure
 from llmpipe.structured.problems import SchemaProblem
 from llmpipe.structured.regexes import SearchTooLong, may_be_long
@@ -91,15 +91,22 @@ def compile_schema(document: Mapping[str, Any], *, base: Path | None = None, roo
     problems = problems_of(whole, dialect)
     if any(problem.severity == "error" for problem in problems):
         raise SchemaUnusable([problem for problem in problems if problem.severity == "error"])
-    text = json.dumps(whole.document, ensure_ascii=False, separators=(",", ":"))
-    digest = hashlib.sha256(json.dumps(whole.document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    checks = _prepared(text, dialect)
+    judged = whole.document if whole.written is None else whole.written
+    digest = hashlib.sha256(json.dumps(judged, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    try:
+        checks = _prepared(_compact(whole.document), _compact(judged), dialect)
+    except RecursionError:
+        raise SchemaUnusable([SchemaProblem(TOO_DEEP)]) from None
     return OutputSchema(digest, whole.document, dialect, whole.files, tuple(problems), _checks=checks)
 
 
 @functools.lru_cache(maxsize=256)
-def _prepared(text: str, dialect: Dialect) -> _Checks:
-    return _Checks(json.loads(text), dialect)
+def _prepared(text: str, judged: str, dialect: Dialect) -> _Checks:
+    return _Checks(json.loads(text), dialect, judged=json.loads(judged))
+
+
+def _compact(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
 def _measured(value: Any) -> Measure | list[Violation]:
@@ -112,10 +119,10 @@ def _measured(value: Any) -> Measure | list[Violation]:
 
 
 class _Checks:
-    """The fast path and the judge of one document, each made once."""
+    """The fast path and the judge of one document, each made once. `judged`: the same for jsonschema."""
 
-    def __init__(self, document: dict[str, Any], dialect: Dialect) -> None:
-        self.document, self.dialect = document, dialect
+    def __init__(self, document: dict[str, Any], dialect: Dialect, *, judged: dict[str, Any]) -> None:
+        self.judged, self.dialect = judged, dialect
         self.fast: Callable[[Any], bool] | None = compile_fast(document, dialect)
         self.patterns = tuple({p for _, schema in walk(document, dialect) for p in _patterns_in(schema)})
         self._judge: Judge | None = None
@@ -157,7 +164,7 @@ class _Checks:
         if self._judge is None:
             from llmpipe.structured.judge import Judge
 
-            self._judge = Judge(self.document, self.dialect)
+            self._judge = Judge(self.judged, self.dialect)
         return self._judge
 
 
