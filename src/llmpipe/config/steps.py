@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from llmpipe.config.answers import ANSWER_KEYS, check_answers
+from llmpipe.config.answers import check_answers
 from llmpipe.config.fallbacks import Fallbacks
 from llmpipe.config.fields import Fields, items, names
 from llmpipe.config.loading import Loading
@@ -22,18 +22,12 @@ from llmpipe.config.schemas import read_schema
 from llmpipe.config.scopes import Draft, Scopes
 from llmpipe.config.shapes import ANY, TEXT, Shape, of_schema
 from llmpipe.config.templates import Expression, Template
+from llmpipe.config.without_effect import refuse_useless
 from llmpipe.frozen import frozen
 from llmpipe.structured.schema import OutputSchema
 from llmpipe.types import Model, Role
 
 _KINDS = {"prompt": "model", "prompt_file": "model", "messages": "model", "render": "render", "python": "python"}
-_MODEL_ONLY = ("model", "samples", "system", "params", "fallback", "retry", "cache", *ANSWER_KEYS)
-# Keys that would be accepted and ignored: nothing of the kind is let through.
-_WITHOUT_EFFECT = {
-    "model": (),
-    "render": (*_MODEL_ONLY, "schema", "timeout"),
-    "python": (*_MODEL_ONLY, "max_prompt"),
-}
 
 
 @dataclass(slots=True)
@@ -114,7 +108,7 @@ def compile_parts(draft: Draft, loading: Loading) -> Parts:
     """The templates, expressions and schema of a step."""
     kind, fields = kind_of(draft.node), draft.fields
     parts = Parts(kind, has_schema="schema" in draft.node.value)
-    _refuse_useless(draft, kind, loading)
+    refuse_useless(draft, kind, loading)
     _add(parts, "system", fields.get("system"), "the system prompt", loading)
     for node in items(fields.get("messages")):
         message = Fields(node, "message", loading.problems)
@@ -150,14 +144,6 @@ def _prompt_file(node: Node | None, loading: Loading) -> Node | None:
         loading.problems.add("C204", f"the prompt file '{node.value}' is empty", node)
         return None
     return Node("str", source.text, source, 0, len(source.text), style="fixed")
-
-
-def _refuse_useless(draft: Draft, kind: str, loading: Loading) -> None:
-    asks = {"render": "fills a template and asks nobody", "python": "calls Python code and asks nobody"}.get(kind, "")
-    for key in _WITHOUT_EFFECT[kind]:
-        if key in draft.node.value:
-            message = f"'{key}' has no effect: step '{draft.id}' {asks}"
-            loading.problems.add("C207", message, draft.node.key_place(key), hint="remove it")
 
 
 def shape_of(parts: Parts) -> Shape:

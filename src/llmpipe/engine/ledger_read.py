@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,13 +14,16 @@ Row = Sequence[Any] | Mapping[str, Any]
 
 
 class LedgerReader:
-    """A ledger opened to be read. Safe beside a run that writes it."""
+    """A ledger opened to be read. Safe beside a run that writes it, and for several threads (code of the user's own
+    walks lists of results in threads)."""
 
     def __init__(self, path: Path) -> None:
         """Open `path`. Raises StorageError if it is not there or not a ledger."""
         self.path = path
+        self._one_at_a_time = threading.Lock()
+        uri = f"{path.resolve().as_uri()}?mode=ro"
         try:
-            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
         except sqlite3.Error as err:
             raise StorageError(f"the ledger {path} cannot be read: {err}") from err
         try:
@@ -31,7 +35,8 @@ class LedgerReader:
     def rows(self, sql: str, args: Row = ()) -> list[tuple[Any, ...]]:
         """All rows of a small query over what is committed."""
         try:
-            return self._db.execute(sql, args).fetchall()
+            with self._one_at_a_time:
+                return self._db.execute(sql, args).fetchall()
         except sqlite3.DatabaseError as err:
             raise self._fault(err) from err
 
@@ -43,11 +48,13 @@ class LedgerReader:
     def scan(self, sql: str, args: Row = (), *, size: int = 500) -> Iterator[list[tuple[Any, ...]]]:
         """A large query, in blocks of `size` rows."""
         try:
-            cursor = self._db.execute(sql, args)
-            block = cursor.fetchmany(size)
+            with self._one_at_a_time:
+                cursor = self._db.execute(sql, args)
+                block = cursor.fetchmany(size)
             while block:
                 yield block
-                block = cursor.fetchmany(size)
+                with self._one_at_a_time:
+                    block = cursor.fetchmany(size)
         except sqlite3.DatabaseError as err:
             raise self._fault(err) from err
 

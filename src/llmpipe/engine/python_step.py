@@ -7,10 +7,12 @@ import contextvars
 import inspect
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmpipe.config.pipeline import Pipeline, Step
+from llmpipe.config.templates import Entries
+from llmpipe.engine.entries import ListEntries
 from llmpipe.engine.own_code import load_object
 from llmpipe.errors import ItemError
 
@@ -20,8 +22,9 @@ _SIDE_BY_SIDE = 8  # calls at once: threads, so that a slow function holds nobod
 class PythonStep:
     """`module:function`, looked up in the pipeline's folder and the project root.
 
-    The function is called with those of `item`, `steps`, `vars`, `key`, `parent` that it has parameters for. It may be
-    `async`. It returns what JSON can say; anything else, and any exception, is a failure of the item.
+    The function is called with those of `item`, `steps`, `vars`, `key`, `parent` that it has parameters for, copies of
+    its own to do with as it likes. It may be `async`. It returns what JSON can say; anything else, and any exception,
+    is a failure of the item. It has the shorter of the clocks `attempt` and `total`.
     """
 
     def __init__(self, step: Step, pipeline: Pipeline) -> None:
@@ -31,12 +34,12 @@ class PythonStep:
         accepted = inspect.signature(self._function).parameters
         self._takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
         self._names = frozenset(accepted)
-        self._seconds = step.timeout.attempt
+        self._seconds = min((s for s in (step.timeout.attempt, step.timeout.total) if s is not None), default=None)
         self._slots = asyncio.Semaphore(_SIDE_BY_SIDE)
 
     async def __call__(self, names: dict[str, Any]) -> Any:
         """The function's output. Raises ItemError."""
-        given = {k: v for k, v in names.items() if self._takes_all or k in self._names}
+        given = {k: _copy(v) for k, v in names.items() if self._takes_all or k in self._names}
         async with self._slots:
             try:
                 async with asyncio.timeout(self._seconds):
@@ -45,6 +48,8 @@ class PythonStep:
                 raise ItemError(f"{self._step.python} took longer than {self._seconds:g} s", code="D332") from err
             except (KeyboardInterrupt, SystemExit):
                 raise
+            except _Left as err:
+                raise ItemError(f"{self._step.python} raised {err}", code="D330") from err
             except Exception as err:
                 raise ItemError(f"{self._step.python} raised {type(err).__name__}: {err}", code="D330") from err
         return _plain(output, self._step)
@@ -53,6 +58,10 @@ class PythonStep:
         if inspect.iscoroutinefunction(self._function):
             return await self._function(**given)
         return await _in_thread(lambda: self._function(**given))
+
+
+class _Left(Exception):
+    """An exception that a task or a future cannot carry: it would end the run, or a loop."""
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:
@@ -74,7 +83,7 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
         try:
             result = context.run(work)
         except BaseException as err:  # noqa: BLE001 - handed to whoever waits
-            error = RuntimeError(repr(err)) if isinstance(err, StopIteration | SystemExit | KeyboardInterrupt) else err
+            error = _Left(repr(err)) if isinstance(err, StopIteration | SystemExit | KeyboardInterrupt) else err
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
 
@@ -82,8 +91,27 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
     return await future
 
 
+def _copy(value: Any) -> Any:
+    """What code may change without others seeing it. Long lists stay: their entries are read anew for each walk."""
+    if isinstance(value, ListEntries):
+        return ListEntries([_copy(e) for e in value], failed=value.failed, skipped=value.skipped)
+    if isinstance(value, Entries):
+        return value
+    if isinstance(value, Mapping) and any(isinstance(below, Entries) for below in value.values()):
+        return {name: _copy(below) for name, below in value.items()}
+    return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
+
+
 def _plain(output: Any, step: Step) -> Any:
     try:
-        return json.loads(json.dumps(output, allow_nan=False))
+        return json.loads(json.dumps(output, allow_nan=False), object_pairs_hook=_unique)
     except (TypeError, ValueError, RecursionError) as err:
         raise ItemError(f"{step.python} returned what JSON cannot hold: {err}", code="D331") from err
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names were all different as JSON: 1 and "1" are one name."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("two of its keys are the same name")
+    return made
