@@ -135,15 +135,17 @@ def _run(
 ) -> RunReport | None:
     """The run's report; None if another run is at work and --lock skip was given."""
     import shlex
+    import sys
     from dataclasses import replace
-
-    from loguru import logger
 
     from llmpipe.engine.run import run_pipeline
     from llmpipe.errors import LockHeld
 
-    with suppress(ValueError):
-        logger.remove(0)  # loguru's own sink would mix every line of the log into what people read
+    if args.allow_python or "loguru" in sys.modules:
+        from loguru import logger
+
+        with suppress(ValueError):
+            logger.remove(0)  # loguru's own sink would mix every line of the log into what people read
     command = console.redact("llmpipe run " + shlex.join(words))
     display = _display(args, console)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -75,9 +75,8 @@ def as_of() -> str:
 
 @lru_cache(maxsize=1)
 def _snapshot() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(
-        files("llmpipe.client").joinpath("prices.json").read_text("utf-8"), parse_float=Decimal
-    )
+    text = Path(__file__).with_name("prices.json").read_text("utf-8")
+    data: dict[str, Any] = json.loads(text, parse_float=Decimal)
     return data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -13,6 +12,8 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
     same = folded.get(word.lower().replace("-", "_"))
     if same is not None:
         return same
+    import difflib
+
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return found[0] if found else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -177,6 +176,8 @@ def _check_yaml(value: Any, file: str, line: int) -> None:
 
 def _table(part: Part, dataset: Dataset) -> _Numbered:
     """Rows of CSV or TSV as RFC 4180 has them: quoted fields may hold line ends; every row has every column."""
+    import csv
+
     csv.field_size_limit(MAX_ROW)
     delimiter = "\t" if dataset.format == "tsv" else ","
     texts = (text for _, text in lines(part.stream, file=part.file))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import string
 from _string import formatter_field_name_split  # type: ignore[import-not-found]  # what string.Formatter itself uses
@@ -159,7 +158,9 @@ def _to_json(value: Any, indent: int | None = None) -> str:
 
 
 def _escape(value: Any) -> str:
-    return html.escape(as_text(value))
+    from html import escape
+
+    return escape(as_text(value))
 
 
 def _unplain(value: Any) -> Any:

@@ -1,17 +1,20 @@
 """Templates and expressions of a pipeline file: compiled once, positions kept, rendered in a sandbox.
 
     text ──parse──▶ tree ──examine──▶ reads, faults ──compile──▶ Template.render(scope) / Expression.evaluate(scope)
+      └──plain_template──▶ texts and paths in turn ───────────────▶ the same, without Jinja; all that fails goes above
 
-Jinja is imported with the first compilation, so that commands without templates stay fast.
+Jinja is imported with the first template that needs it, so that commands without one stay fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llmpipe.config.template_values import BASE_WORK, Entries, Meter, as_data
+from llmpipe.config.template_plain import Plain, plain_expression, plain_template
+from llmpipe.config.template_values import BASE_WORK, MAX_TEXT, Entries, Meter, as_data
 from llmpipe.errors import ConfigError, ItemError, Place, Problem
 from llmpipe.frozen import frozen
 
@@ -38,15 +41,39 @@ class Read:
     guarded: bool = False
 
 
-@frozen
 class _Compiled:
-    """What templates and expressions share: source, reads, the program, and where its positions lie in the file."""
+    """What templates and expressions share: source, reads, and where its positions lie in the file.
 
-    source: str
-    reads: tuple[Read, ...]
-    program: Program
-    chains: tuple[Chain, ...]
-    where: Callable[[int], Place]
+    `jinja`: the program and what it reads; of a plain template it is made when something has gone wrong.
+    """
+
+    __slots__ = ("_jinja", "_make", "plain", "reads", "source", "where")
+
+    def __init__(
+        self,
+        source: str,
+        reads: tuple[Read, ...],
+        where: Callable[[int], Place],
+        *,
+        jinja: tuple[Program, tuple[Chain, ...]] | None = None,
+        plain: Plain | None = None,
+        make: Callable[[], tuple[Program, tuple[Chain, ...]]] | None = None,
+    ) -> None:
+        self.source, self.reads, self.where, self.plain = source, reads, where, plain
+        self._jinja, self._make = jinja, make
+
+    @property
+    def jinja(self) -> tuple[Program, tuple[Chain, ...]]:
+        """The program, and the chains of its source in the order of their positions."""
+        if self._jinja is None:
+            assert self._make is not None
+            self._jinja = self._make()
+        return self._jinja
+
+    @property
+    def program(self) -> Program:
+        """The program that Jinja runs."""
+        return self.jinja[0]
 
     def uses_whole(self, root: str) -> bool:
         """True if the value of that name is read as a whole (`{{ item }}`, `item | tojson`), not only parts of it."""
@@ -87,7 +114,7 @@ class _Source:
     def _explain(self, error: Exception, scope: Mapping[str, Any]) -> ItemError:
         from llmpipe.config.template_errors import explain
 
-        return explain(error, self._compiled.program, self._compiled.chains, scope, self._compiled.where)
+        return explain(error, *self._compiled.jinja, scope, self._compiled.where)
 
 
 class Template(_Source):
@@ -103,6 +130,11 @@ class Template(_Source):
         Raises ItemError: D310 a name is not there, D311 too large, D312 a null would be written (say what should stand
         there instead: `item.x or ""`), D313 any other fault, D315 too much work.
         """
+        if self._compiled.plain is not None:
+            text = self._compiled.plain.render(scope)
+            with suppress(UnicodeEncodeError):  # Jinja's way tells of it
+                if text is not None and _fits(text, max_bytes):
+                    return text
         program = self._compiled.program
         try:
             meter = Meter(BASE_WORK + (max_bytes or 0))
@@ -112,7 +144,7 @@ class Template(_Source):
 
 
 def _collect(parts: Any, max_bytes: int | None) -> str:
-    from llmpipe.config.template_values import MAX_TEXT, TooLargeError
+    from llmpipe.config.template_values import TooLargeError
 
     limit = MAX_TEXT if max_bytes is None else max_bytes
     texts: list[str] = []
@@ -123,9 +155,15 @@ def _collect(parts: Any, max_bytes: int | None) -> str:
             raise TooLargeError(f"the rendered text is longer than {limit:,} bytes")
         texts.append(part)
     text = "".join(texts)
-    if not text.isascii() and len(text.encode()) > limit and max_bytes is not None:
+    if not _fits(text, max_bytes):
         raise TooLargeError(f"the rendered text is longer than {limit:,} bytes")
     return text
+
+
+def _fits(text: str, max_bytes: int | None) -> bool:
+    """Whether the text is short enough. Raises UnicodeEncodeError for half a surrogate pair."""
+    size = len(text) if text.isascii() else len(text.encode())
+    return len(text) <= MAX_TEXT if max_bytes is None else size <= max_bytes
 
 
 class Expression(_Source):
@@ -135,6 +173,10 @@ class Expression(_Source):
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """The value, as plain data (lazy sequences as lists). Raises ItemError as `Template.render` does."""
+        if self._compiled.plain is not None:
+            found = self._compiled.plain.evaluate(scope)
+            if found is not None:
+                return found[0]
         from llmpipe.config.template_engine import RESULT
 
         program = self._compiled.program
@@ -173,13 +215,23 @@ def compile_expression(text: str, *, place: Place, locate: Locate | None = None)
 
 
 def _compile(text: str, place: Place, locate: Locate | None, *, expression: bool) -> _Compiled:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    where = _places(text, place, locate)
+    plain = plain_expression(text) if expression else plain_template(text)
+    if plain is not None:
+        reads = tuple(_read(*pair, text, where) for pair in zip(plain.paths, plain.places, strict=True))
+        return _Compiled(text, reads, where, plain=plain, make=lambda: _for_jinja(text, where, expression=expression))
+    program, chains = _for_jinja(text, where, expression=expression)
+    reads = tuple(_read(c.path, c.position, text, where, guarded=c.guarded) for c in chains if not c.local)
+    return _Compiled(text, reads, where, jinja=(program, chains))
+
+
+def _for_jinja(text: str, where: Callable[[int], Place], *, expression: bool) -> tuple[Program, tuple[Chain, ...]]:
     from jinja2 import TemplateSyntaxError
 
     from llmpipe.config import template_engine as engine
     from llmpipe.config.template_reads import examine
 
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    where = _places(text, place, locate)
     try:
         tree = engine.parse_expression(text) if expression else engine.parse_template(text)
         findings = examine(tree)
@@ -193,17 +245,15 @@ def _compile(text: str, place: Place, locate: Locate | None, *, expression: bool
     except (SyntaxError, RecursionError, MemoryError, ValueError) as error:
         message = f"this is nested too deeply or otherwise beyond what can be compiled ({type(error).__name__})"
         raise ConfigError([Problem("C240", message, where(0))]) from None
-    chains = tuple(sorted(findings.chains, key=lambda chain: chain.position))
-    return _Compiled(text, _reads(chains, text, where), program, chains, where)
+    return program, tuple(sorted(findings.chains, key=lambda chain: chain.position))
 
 
-def _reads(chains: tuple[Chain, ...], text: str, where: Callable[[int], Place]) -> tuple[Read, ...]:
-    def place(chain: Chain) -> Place:
-        dotted = ".".join(chain.path)
-        width = len(dotted) if text.startswith(dotted, chain.position) else len(chain.path[0])
-        return replace(where(chain.position), width=width)
-
-    return tuple(Read(chain.path, place(chain), chain.guarded) for chain in chains if not chain.local)
+def _read(
+    path: tuple[str, ...], position: int, text: str, where: Callable[[int], Place], *, guarded: bool = False
+) -> Read:
+    dotted = ".".join(path)
+    width = len(dotted) if text.startswith(dotted, position) else len(path[0])
+    return Read(path, replace(where(position), width=width), guarded)
 
 
 def _places(text: str, place: Place, locate: Locate | None) -> Callable[[int], Place]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -65,7 +65,7 @@ class Record:
             "base": choice.base.run_id if choice.base else earlier.get("base"),
             "only": choice.only,
             "from": choice.from_step,
-            "versions": {"llmpipe": __version__, "python": platform.python_version()},
+            "versions": {"llmpipe": __version__, "python": _python()},
             "fingerprint": to_json(print_),
             "vars": redactor.data(dict(pipeline.vars)),
             "overrides": redactor.data(dict(pipeline.overrides)),
@@ -246,6 +246,10 @@ class Record:
         except OSError:
             if report.exit_code == 0:
                 raise
+
+
+def _python() -> str:
+    return sys.version.partition(" ")[0]
 
 
 def _previous(home: Path) -> str:

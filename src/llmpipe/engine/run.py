@@ -203,7 +203,8 @@ class _Invocation:
     def _log(self) -> AbstractContextManager[RunLogger]:
         from llmpipe.client.log import log_to
 
-        return log_to(self._choice.folder / "log.jsonl", self._redactor)
+        others = self._options.allow_python  # only code of the user's may log besides
+        return log_to(self._choice.folder / "log.jsonl", self._redactor, others=others)
 
 
 async def _until_stopped(run: RunState, work: asyncio.Task[None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import email.utils
 import math
 import re
 import time
@@ -170,7 +169,9 @@ def _rfc3339(text: str) -> float | None:
 
 def _http_date(text: str) -> float | None:
     try:
-        at = email.utils.parsedate_to_datetime(text[:60])
+        from email.utils import parsedate_to_datetime  # 3 ms to import, for a header in its oldest form
+
+        at = parsedate_to_datetime(text[:60])
         return (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

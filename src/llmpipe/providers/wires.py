@@ -8,17 +8,17 @@ call  = encode(request, target, stream=True) -> send it ->  reader = reader_for(
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from functools import cache
+from importlib import import_module
 from typing import Protocol
 
 from llmpipe.frozen import frozen
-from llmpipe.providers import anthropic, gemini, ollama, openai_chat, openai_responses
 from llmpipe.providers.asked import asked_schema
 from llmpipe.providers.stream import Assembler, StreamReader
 from llmpipe.providers.table import Target
 from llmpipe.types import HttpCall, HttpReply, LLMRequest, LLMResponse
 
-__all__ = ["WIRES", "Wire", "asked_schema", "decode", "encode", "prefers_stream", "reader_for"]
+__all__ = ["WIRES", "Wire", "asked_schema", "decode", "encode", "prefers_stream", "reader_for", "wire"]
 
 
 class _Encode(Protocol):
@@ -38,18 +38,14 @@ class Wire:
     assembler: Callable[[], Assembler]  # a new one for each reply
 
 
-WIRES: Mapping[str, Wire] = MappingProxyType(
-    {
-        name: Wire(module.encode, module.decode, module.Streamed)
-        for name, module in (
-            ("openai_chat", openai_chat),
-            ("openai_responses", openai_responses),
-            ("anthropic", anthropic),
-            ("gemini", gemini),
-            ("ollama", ollama),
-        )
-    }
-)
+WIRES = ("openai_chat", "openai_responses", "anthropic", "gemini", "ollama")
+
+
+@cache
+def wire(name: str) -> Wire:
+    """The wire of that name, one of WIRES; its module is imported when the first call needs it."""
+    module = import_module(f"llmpipe.providers.{name}")
+    return Wire(module.encode, module.decode, module.Streamed)
 
 
 def encode(request: LLMRequest, target: Target, *, stream: bool = False) -> HttpCall:
@@ -57,7 +53,7 @@ def encode(request: LLMRequest, target: Target, *, stream: bool = False) -> Http
 
     Raises BadRequest (with `sent` False) for what the provider has no field for or JSON cannot hold.
     """
-    return WIRES[target.wire].encode(request, target, stream=stream)
+    return wire(target.wire).encode(request, target, stream=stream)
 
 
 def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) -> LLMResponse:
@@ -65,12 +61,12 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
 
     With `request` given, an answer as long as was allowed and an input that the server read only in part are told too.
     """
-    return WIRES[target.wire].decode(reply, target, request)
+    return wire(target.wire).decode(reply, target, request)
 
 
 def reader_for(target: Target, status: int, headers: Mapping[str, str]) -> StreamReader:
     """The reader of a streamed reply whose head has arrived; `headers` have lower-case names."""
-    return StreamReader(status, headers, assembler=WIRES[target.wire].assembler())
+    return StreamReader(status, headers, assembler=wire(target.wire).assembler())
 
 
 def prefers_stream(request: LLMRequest, target: Target) -> bool:

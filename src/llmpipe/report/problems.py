@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -99,6 +98,8 @@ def _advice(problem: Problem, indent: str) -> list[str]:
 
 
 def _wrapped(text: str, *, indent: str, first: bool = False, mark: str | None = None) -> list[str]:
+    import textwrap
+
     start = mark if mark is not None else indent if first else ""
     return textwrap.wrap(
         text, WIDTH, initial_indent=start, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False

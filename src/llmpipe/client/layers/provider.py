@@ -10,7 +10,6 @@ from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.exchange import EVIDENCE_CHARS, Exchange
 from llmpipe.client.own import not_there
 from llmpipe.errors import CallFailed
-from llmpipe.providers import echo
 from llmpipe.providers.stream import StreamReader
 from llmpipe.providers.wires import decode, encode, prefers_stream, reader_for
 from llmpipe.types import HttpCall, HttpReply, LLMResponse
@@ -97,6 +96,8 @@ def _secret(call: Call, deps: Deps) -> str | None:
 
 async def _echo(call: Call, deps: Deps) -> LLMResponse:
     """The embedded provider's answer, after the latency that it was told to have, so that every clock applies."""
+    from llmpipe.providers import echo
+
     plan = echo.plan(call.request, attempt=call.number, model=call.target.model)
     if plan.delay_s > 0:
         await deps.sleep(plan.delay_s)
