@@ -46,6 +46,15 @@ def kinds(document: dict[str, Any], value: Any) -> list[str]:
         ({"oneOf": [{"type": "integer"}, {"minimum": 0}]}, 3, "fits more than one of the 2 alternatives"),
         ({"anyOf": [{"type": "string"}, {"required": ["a"]}]}, {}, 'in the closest one $: the property "a" is missing'),
         ({"properties": {"a": False}}, {"a": 1}, '"a" is not allowed here'),
+        ({"anyOf": [False, {"type": "string"}]}, 3, "$: 3 fits none of the 2 alternatives"),
+        ({"prefixItems": [True, False]}, [3, 4], "$[1]: the item 4 is not allowed here"),
+        ({"prefixItems": [True], "items": False}, [3, 4], "$: a list of 2 items has more items than are allowed"),
+        ({"prefixItems": [True], "unevaluatedItems": False}, [3, 4], "$[1]: the item 4 is not allowed here"),
+        ({"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False}, {"z": 1}, 'property "z" is not'),
+        ({"propertyNames": {"maxLength": 1}}, {"ab": 1}, '$: the name "ab" is not allowed here: "ab" has 2 characters'),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, '$: the property "b" is missing, which "a" asks for'),
+        ({"contains": {"type": "null"}, "minContains": 2}, [None], "lacks an item that is asked for"),
+        ({"type": "integer", "multipleOf": 0.5, "maximum": 1}, 10**400, "is more than the maximum 1"),
     ],
 )
 def test_messages(document: dict[str, Any], value: Any, said: str) -> None:
@@ -251,7 +260,8 @@ def test_many_threads_share_the_child() -> None:
 
 def test_the_fast_path_takes_the_usual_schemas() -> None:
     assert compile_fast(FIFTEEN, "2020-12") is not None
-    assert compile_fast({"unevaluatedProperties": False}, "2020-12") is None
+    assert compile_fast({"unevaluatedProperties": False}, "2020-12") is not None
+    assert compile_fast({"$dynamicRef": "#x"}, "2020-12") is None
 
 
 def test_equality_is_json_schemas() -> None:
@@ -260,3 +270,43 @@ def test_equality_is_json_schemas() -> None:
     assert kinds({"const": {"a": [1, {"b": None}]}}, {"a": [1.0, {"b": None}]}) == []
     assert kinds({"uniqueItems": True}, [1, True, "1", [1], [True], 1.5]) == []
     assert kinds({"uniqueItems": True}, [{"a": 1, "b": 2}, {"b": 2.0, "a": 1}]) == ["uniqueItems"]
+
+
+UNEVALUATED: list[tuple[dict[str, Any], Any, bool]] = [
+    ({"contains": {"type": "integer"}, "unevaluatedItems": False}, list(range(30_000)), True),
+    ({"contains": {"type": "integer"}, "unevaluatedItems": False}, [*range(30_000), "a"], False),
+    (
+        {"additionalProperties": {"type": "integer"}, "unevaluatedProperties": False},
+        {str(n): n for n in range(30_000)},
+        True,
+    ),
+    (
+        {"patternProperties": {"^x": {}}, "unevaluatedProperties": False},
+        {f"x{n}": n for n in range(30_000)} | {"y": 1},
+        False,
+    ),
+    (
+        {
+            "items": {
+                "allOf": [{"properties": {"n": {"type": "integer"}}, "required": ["n"]}],
+                "properties": {"t": {"type": "string"}},
+                "unevaluatedProperties": False,
+            }
+        },
+        [{"n": n, "t": "x"} for n in range(30_000)],
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("document", "value", "valid"), UNEVALUATED)
+def test_what_was_not_looked_at_is_found_in_time_by_the_size(document: Any, value: Any, valid: bool) -> None:
+    schema = compile_schema(document)
+    started = time.process_time()
+    assert (schema.violations(value) == []) is valid
+    assert time.process_time() - started < 4
+
+
+def test_names_that_were_not_looked_at_are_searched_for_within_the_limit() -> None:
+    document = {"unevaluatedProperties": False, "patternProperties": {"^(a+)+$": {"type": "string"}}}
+    assert kinds(document, {"a" * 40 + "!": 1}) == ["search_too_long"]

@@ -1,8 +1,9 @@
-"""Equality of JSON values as jsonschema sees it, and uniqueness in about linear time."""
+"""Equality and multiples of JSON values as jsonschema sees them, and uniqueness in about linear time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 
@@ -32,3 +33,17 @@ def are_unique(items: Sequence[Any]) -> bool:
     if all(type(item) is str for item in items):
         return len(set(items)) == len(items)
     return len({canonical(item) for item in items}) == len(items)
+
+
+def is_multiple(value: Any, step: Any) -> bool:
+    """Whether a number is a multiple: 0.3 is none of 0.1, since neither is what it says.
+
+    Exact where a float cannot hold the quotient, on which jsonschema raises OverflowError.
+    """
+    if not isinstance(step, float):
+        return not value % step
+    try:
+        quotient = value / step
+        return bool(int(quotient) == quotient)
+    except OverflowError:
+        return (Fraction(value) / Fraction(step)).denominator == 1

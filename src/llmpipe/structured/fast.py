@@ -1,8 +1,9 @@
 """Compiles a schema to closures that accept a valid value in microseconds, where jsonschema takes hundreds.
 
 Each schema becomes a table: class of the value -> the checks that such a value has to pass; a class that is not in
-the table is of a wrong type. What this module has no words for (`unevaluated...`, `$dynamicRef`) makes the whole
-schema Unsupported, and jsonschema decides; a value that is not accepted here always goes to jsonschema, for its words.
+the table is of a wrong type. What this module has no words for (a `$dynamicRef` that depends on the way) makes the
+whole schema Unsupported, and jsonschema decides; a value that is not accepted here always goes to jsonschema, for its
+words.
 That the two agree is kept by a property test over generated schemas and values.
 """
 
@@ -87,6 +88,14 @@ class FastCompiler:
             known = self.built[id(schema)] = self._table_check(schema)
             self.building.discard(id(schema))
         return known
+
+    def takes(self, schema: Any, value: Any) -> bool:
+        """Whether a schema of the document takes a value."""
+        return self.build(schema)(value)
+
+    def referred(self, reference: str) -> tuple[FastCompiler, Any]:
+        """The schema that a reference names, and this compiler, which knows it."""
+        return self, target_of(self.document, reference)
 
     def reference(self, reference: str) -> Check:
         """The check of a referred schema, which remembers its verdict on each value while one whole is checked.

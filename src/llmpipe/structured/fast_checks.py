@@ -7,11 +7,11 @@ Makers stand in a table per kind of value, so that a check is called only with v
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any, Protocol
 
 from llmpipe.structured import formats
-from llmpipe.structured.equality import are_unique, canonical
+from llmpipe.structured.equality import are_unique, canonical, is_multiple
+from llmpipe.structured.evaluated import evaluated_items, evaluated_names
 from llmpipe.structured.keywords import Dialect
 from llmpipe.structured.regexes import search
 
@@ -25,6 +25,8 @@ class Compiler(Protocol):
 
     def build(self, schema: Any) -> Check: ...
     def reference(self, reference: str) -> Check: ...
+    def takes(self, schema: Any, value: Any) -> bool: ...
+    def referred(self, reference: str) -> tuple[Any, Any]: ...
 
 
 Maker = Callable[[Compiler, Any, Mapping[str, Any]], Check | None]
@@ -88,17 +90,7 @@ def _if(c: Compiler, sub: Any, schema: Mapping[str, Any]) -> Check:
 
 
 def _multiple_of(c: Compiler, step: Any, schema: Mapping[str, Any]) -> Check:
-    if not isinstance(step, float):
-        return lambda v: not v % step
-
-    def multiple(v: Any) -> bool:
-        try:
-            quotient = v / step
-            return bool(int(quotient) == quotient)
-        except OverflowError:
-            return (Fraction(v) / Fraction(step)).denominator == 1
-
-    return multiple
+    return lambda v: is_multiple(v, step)
 
 
 def _pattern(c: Compiler, pattern: str, schema: Mapping[str, Any]) -> Check:
@@ -216,6 +208,26 @@ def _dependent_schemas(c: Compiler, schemas: Mapping[str, Any], schema: Mapping[
     return lambda v: all(check(v) for name, check in pairs if name in v)
 
 
+def _unevaluated_properties(c: Compiler, sub: Any, schema: Mapping[str, Any]) -> Check | None:
+    check, other = c.build(sub), {key: value for key, value in schema.items() if key != "unevaluatedProperties"}
+
+    def rest(v: Any) -> bool:
+        seen = evaluated_names(c, v, other, {})
+        return all(name in seen or check(item) for name, item in v.items())
+
+    return None if sub is True else rest
+
+
+def _unevaluated_items(c: Compiler, sub: Any, schema: Mapping[str, Any]) -> Check | None:
+    check, other = c.build(sub), {key: value for key, value in schema.items() if key != "unevaluatedItems"}
+
+    def rest(v: Any) -> bool:
+        seen = evaluated_items(c, v, other, {})
+        return all(index in seen or check(item) for index, item in enumerate(v))
+
+    return None if sub is True else rest
+
+
 def _dependencies(c: Compiler, value: Mapping[str, Any], schema: Mapping[str, Any]) -> Check | None:
     if c.dialect == "2020-12":  # known to the meta-schema, and to nobody else
         return None
@@ -254,6 +266,7 @@ LISTS: Mapping[str, Maker] = {
     "prefixItems": _prefix_items,
     "contains": _contains,
     "uniqueItems": _unique,
+    "unevaluatedItems": _unevaluated_items,
 }
 OBJECTS: Mapping[str, Maker] = {
     "minProperties": lambda c, count, s: lambda v: len(v) >= count,
@@ -266,6 +279,7 @@ OBJECTS: Mapping[str, Maker] = {
     "dependentRequired": _dependent_required,
     "dependentSchemas": _dependent_schemas,
     "dependencies": _dependencies,
+    "unevaluatedProperties": _unevaluated_properties,
 }
 # read together with another keyword, or nothing by themselves
 IGNORED = frozenset(("then", "else", "minContains", "maxContains", "additionalItems"))

@@ -82,9 +82,14 @@ def _violation(error: Any) -> Violation:
         name = list(error.absolute_path)[-1:]
         message = f"{show(name[0])} is not allowed here" if name else "nothing is allowed here"
         return Violation(path_of(error.absolute_path), message, found, "nothing", "false")
-    words = _WORDS.get(error.validator)
-    message, wanted = words(error, found) if words else (f"{found} does not fit {error.validator}", error.validator)
+    message, wanted = _told(error)
     return Violation(path_of(error.absolute_path), message, found, wanted, error.validator)
+
+
+def _told(error: Any) -> tuple[str, str]:
+    """What is wrong, and what is wanted, in the words for the keyword."""
+    words, found = _WORDS.get(error.validator), show(error.instance)
+    return words(error, found) if words else (f"{found} does not fit {error.validator}", str(error.validator))
 
 
 def _bound(verb: str, wanted: str) -> Callable[[Any, str], tuple[str, str]]:
@@ -143,9 +148,37 @@ def _any_of(error: Any, found: str) -> tuple[str, str]:
         return f"{found} fits more than one of the {alternatives} alternatives", f"exactly {wanted}"
     branches: dict[Any, list[Any]] = {}
     for inner in error.context:
-        branches.setdefault(inner.schema_path[0], []).append(inner)
+        branches.setdefault(inner.schema_path[0] if inner.schema_path else id(inner), []).append(inner)
     closest = min(branches.values(), key=_distance)[0]
     return f"{found} fits none of the {alternatives} alternatives; in the closest one {_violation(closest)}", wanted
+
+
+def _names(error: Any, found: str) -> tuple[str, str]:
+    why, wanted = _told(error.context[0])
+    return f"the name {show(error.message)} is not allowed here: {why}", wanted
+
+
+def _dependent(error: Any, found: str) -> tuple[str, str]:
+    missing = show(error.message)
+    return f"the property {missing} is missing, which {show(error.cause)} asks for", f"a property {missing}"
+
+
+def _unevaluated(error: Any, found: str) -> tuple[str, str]:
+    return f"the property {show(error.message)} is not allowed here", "no further properties"
+
+
+def _further_items(error: Any, found: str) -> tuple[str, str]:
+    first = len(error.schema.get("prefixItems", ()))
+    wanted = f"at most {_units(first, 'item')}"
+    return f"{found} has more items than are allowed, {wanted} wanted", wanted
+
+
+def _item(error: Any, found: str) -> tuple[str, str]:
+    return f"the item {found} is not allowed here", "no such item"
+
+
+def _contained(error: Any, found: str) -> tuple[str, str]:
+    return f"{found} lacks an item that is asked for, or holds too many", "other items"
 
 
 def _distance(errors: list[Any]) -> tuple[bool, bool, int]:
@@ -179,7 +212,12 @@ _WORDS: dict[str, Callable[[Any, str], tuple[str, str]]] = {
     "maxItems": _count("item", "most"),
     "minProperties": _count("property", "least"),
     "maxProperties": _count("property", "most"),
+    "propertyNames": _names,
+    "dependentRequired": _dependent,
+    "unevaluatedProperties": _unevaluated,
+    **dict.fromkeys(("unevaluatedItems", "prefixItems"), _item),
+    "items": _further_items,
     "uniqueItems": lambda error, found: (f"{found} holds an item twice", "items that all differ"),
-    "contains": lambda error, found: (f"{found} lacks an item that is asked for, or holds too many", "other items"),
+    **dict.fromkeys(("contains", "minContains", "maxContains"), _contained),
     "not": lambda error, found: (f"{found} is what the schema rules out", "something else"),
 }
