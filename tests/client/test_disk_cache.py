@@ -229,6 +229,23 @@ def test_settings_that_are_not_ours_are_refused(folder: Path, key: str, value: A
     cache.close()
 
 
+def test_how_much_memory_an_earlier_version_took_does_not_matter(folder: Path) -> None:
+    """Caches that were made with a map of 64 MiB and pages of 32 MiB are read, and take no more than new ones."""
+    cache = DiskCache(folder)
+    key, value = entry(1)
+    put(cache, (key, value))
+    cache.close()
+    tamper(folder, "UPDATE Settings SET value = ? WHERE key = 'sqlite_cache_size'", 1 << 13)
+    tamper(folder, "UPDATE Settings SET value = ? WHERE key = 'sqlite_mmap_size'", 1 << 26)
+    cache = DiskCache(folder)
+    assert get(cache, key) == value
+    cache.close()
+    with closing(sqlite3.connect(folder / "cache.db")) as database:
+        kept = dict(database.execute("SELECT key, value FROM Settings"))
+    assert kept["sqlite_cache_size"] * 4096 <= 8 * 1024 * 1024
+    assert kept["sqlite_mmap_size"] == 0, "mapped pages count as memory of the process"
+
+
 def aside(folder: Path) -> list[Path]:
     return sorted(folder.glob("cache-damaged-*.db"))
 

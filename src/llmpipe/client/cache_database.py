@@ -19,13 +19,14 @@ SETTINGS: dict[str, Any] = {
     "size_limit": 1 << 50,
     "cull_limit": 0,
     "sqlite_auto_vacuum": 1,
-    "sqlite_cache_size": 1 << 13,
+    "sqlite_cache_size": 1 << 11,  # pages: 8 MiB
     "sqlite_journal_mode": "wal",
-    "sqlite_mmap_size": 1 << 26,
+    "sqlite_mmap_size": 0,  # mapped pages count as memory of the process, and save 2 of 12 µs a look
     "sqlite_synchronous": 1,
     "disk_min_file_size": 1 << 50,  # every value stays in the database
     "disk_pickle_protocol": 4,
 }
+_SIZES = frozenset({"sqlite_cache_size", "sqlite_mmap_size"})  # set anew at each opening, whatever they were
 _COUNTERS = frozenset({"count", "size", "hits", "misses"})
 LOCK_WAIT_S = 5.0
 
@@ -35,7 +36,6 @@ def opened_reader(database: Path) -> sqlite3.Connection:
     reader = sqlite3.connect(database, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
     try:
         reader.execute("PRAGMA query_only = 1")
-        reader.execute(f"PRAGMA mmap_size = {SETTINGS['sqlite_mmap_size']}")
     except sqlite3.Error:
         reader.close()
         raise
@@ -69,5 +69,6 @@ def check_settings(database: Path) -> None:
     finally:
         connection.close()
     for key, value in rows:
-        if key not in _COUNTERS and SETTINGS.get(key) != value:
+        ours = isinstance(value, int) if key in _SIZES else SETTINGS.get(key) == value
+        if key not in _COUNTERS and not ours:
             raise StorageError(f"its settings are not those of llmpipe ({str(key)[:40]})")

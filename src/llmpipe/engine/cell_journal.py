@@ -50,6 +50,7 @@ class CellJournal:
         self._stopping, self._cost, self._tally = stopping, cost, tally
         self._redact, self._redact_data = redact, redact_data
         self._open: dict[tuple[str, int], int] = {}
+        self.is_sent = False  # an attempt's intent is in the file, and its end is not known yet
         self._recall = recall
         self._request = request  # the conversation as JSON, where no cache keeps it
         self.key: str | None = None  # of the request that was made last
@@ -89,12 +90,14 @@ class CellJournal:
             *(usd, tokens),
         )
         await self._ledger.commit(INTEND, row)
+        self.is_sent = True
 
     async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:
         """Write down what came of an attempt."""
         id = self._open.pop((key, attempt.number), None)
         if id is None:
             return
+        self.is_sent = bool(self._open)
         usage = attempt.usage or (response.usage if response else Usage())
         cost = self._cost(attempt.model, usage)
         self._count(attempt, usage, cost)

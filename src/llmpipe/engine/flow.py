@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from llmpipe.config.pipeline import ROOT_SCOPE
 from llmpipe.engine.entries import StepEntries
@@ -15,26 +14,23 @@ from llmpipe.engine.plan import ItemPlan, Node, Pass
 from llmpipe.engine.sources import Sources
 from llmpipe.engine.state import RunState, Stop
 from llmpipe.engine.step import StepRunner
+from llmpipe.engine.windows import BELOW, ROWS, Windows
 from llmpipe.errors import DataError
-
-_ROWS = 512  # items of a top scope at work at once, at the least; limits decide how many of them are in flight
-_BELOW = 64  # items of a child scope at work at once below one item
 
 
 class Flow:
     """Runs the passes of a plan over one run's state."""
 
-    def __init__(self, run: RunState, passes: tuple[Pass, ...], *, continued: bool, rows: int = _ROWS) -> None:
+    def __init__(self, run: RunState, passes: tuple[Pass, ...], *, continued: bool) -> None:
         """`continued`: the ledger has results of an earlier process of this run."""
         self._run, self._passes, self._continued = run, passes, continued
-        self._rows = rows
+        self._windows = Windows(run)
         self.trusted = False  # every result in the ledger is of the steps as they are now, and needs no second look
         self.sources = Sources(run, matched=continued)
         self._known = Known(run.ledger, run.step_numbers)
         ids = [id for p in passes for id in p.steps]
         self._runners = {id: StepRunner(run, run.pipeline.step(id)) for id in ids}
         self._done = {id: asyncio.Event() for id in ids}
-        self._turn: dict[str, asyncio.Lock] = {p.scope: asyncio.Lock() for p in passes}
 
     @property
     def steps(self) -> frozenset[str]:
@@ -65,6 +61,7 @@ class Flow:
             self._run.stop(Stop(str(err), err.exit_code, status="failed", problem=err.problem()))
             return
         tasks: list[asyncio.Task[None]] = []
+        widening = asyncio.create_task(self._windows.widen())
         last: dict[str, asyncio.Task[None]] = {}
         for p in self._passes:
             task = asyncio.create_task(self._pass(p, last.get(p.scope) if p.scope != ROOT_SCOPE else None))
@@ -73,9 +70,9 @@ class Flow:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
+            for task in (*tasks, widening):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, widening, return_exceptions=True)
 
     async def _pass(self, p: Pass, before: asyncio.Task[None] | None) -> None:
         if before is not None:
@@ -126,7 +123,7 @@ class Flow:
             return
         if self._run.stopping() and scope.kind != "dataset":
             return
-        window = _Window(self._rows)
+        window = self._windows.open(ROWS)
         try:
             async for block in self.sources.top_items(scope, self._open_steps(p)):
                 for item in block:
@@ -196,47 +193,9 @@ class Flow:
                 return
             item.children[node.scope] = self.sources.expand(item, scope, matched=self._continued or not first)
         inner = node.inner
-        window = _Window(_BELOW)
+        window = self._windows.open(BELOW)
         try:
             for child in item.children[node.scope]:
                 await window.start(lambda child=child: self._plan(inner, child, first=first))  # type: ignore[misc]
         finally:
             await window.drain()
-
-
-class _Window:
-    """Runs coroutines side by side, at most `size` at once; the first fault is raised and ends the others."""
-
-    def __init__(self, size: int) -> None:
-        self._free = asyncio.Semaphore(size)
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._fault: BaseException | None = None
-
-    async def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Start one as soon as there is room. Raises the fault of an earlier one."""
-        await self._free.acquire()
-        if self._fault is not None:
-            raise self._fault
-        task = asyncio.ensure_future(work())
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        self._free.release()
-        if not task.cancelled() and task.exception() is not None and self._fault is None:
-            self._fault = task.exception()
-
-    async def drain(self) -> None:
-        """Wait until all have ended. Raises the first fault; cancels the rest when cancelled itself."""
-        try:
-            while self._tasks and self._fault is None:
-                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if self._tasks:
-                left = list(self._tasks)
-                for task in left:
-                    task.cancel()
-                await asyncio.gather(*left, return_exceptions=True)
-        if self._fault is not None:
-            raise self._fault
