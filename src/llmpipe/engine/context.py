@@ -64,7 +64,8 @@ class Sight:
         self._modes = {ref.step: ref.mode for ref in step.refs}
         self._paths = sorted(_paths(step))
         self._down = {ref.step: _way_down(self._scopes, self._home[ref.step]) for ref in step.refs}
-        self._is_group = any(self._scopes[s].kind == "group" for s in _way_down(self._scopes, step.scope))
+        kinds = {self._scopes[s].kind for s in _way_down(self._scopes, step.scope)}
+        self._is_group, self._varies = "group" in kinds, not kinds.isdisjoint(_VARIANTS)
 
     def scope(self, item: Item, expand: Expand) -> dict[str, Any]:
         """The names that a template may use. Raises Blocked if another step's result is missing."""
@@ -132,8 +133,11 @@ class Sight:
         else:
             parts = []
         values = [self._read(path, item) for path in self._paths]
-        variants = [i.key.rsplit("/", 1)[-1] for i in item.enclosing() if self._scopes[i.scope].kind in _VARIANTS]
+        variants = self._variants(item) if self._varies else []
         return digest_of(self._definition, canonical([*parts, *values, variants]))
+
+    def _variants(self, item: Item) -> list[str]:
+        return [i.key.rsplit("/", 1)[-1] for i in item.enclosing() if self._scopes[i.scope].kind in _VARIANTS]
 
     def _read(self, path: tuple[str, ...], item: Item) -> Any:
         root = path[0]

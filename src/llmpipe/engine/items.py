@@ -51,12 +51,11 @@ def _storable(text: str) -> bool:
 
 def digest_of(*texts: str | bytes) -> bytes:
     """16 bytes of SHA-256 over the parts, each framed by its length."""
-    sha = hashlib.sha256()
+    framed: list[bytes] = []
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        sha.update(len(raw).to_bytes(8, "big"))
-        sha.update(raw)
-    return sha.digest()[:16]
+        framed += (len(raw).to_bytes(8, "big"), raw)
+    return hashlib.sha256(b"".join(framed)).digest()[:16]
 
 
 @frozen
@@ -111,7 +110,10 @@ class Item:
 
     def within(self, scope: str) -> Item | None:
         """The item of `scope` that this one is or lies in."""
-        return next((item for item in self.enclosing() if item.scope == scope), None)
+        item: Item | None = self
+        while item is not None and item.scope != scope:
+            item = item.parent
+        return item
 
     def below(self, scope: str, path: tuple[str, ...]) -> Iterator[Item]:
         """The items of `scope` below this one, in order; `path` are the scopes on the way down, this item's first."""
