@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from llmpipe.frozen import frozen
+from llmpipe.json_text import writer
 from llmpipe.types import EMPTY, Attempt, LLMResponse, Usage
 
 _USAGE = tuple(f.name for f in fields(Usage))
@@ -123,7 +124,7 @@ def _attempt_of(data: Mapping[str, Any]) -> Attempt:
 
 
 def _dumped(data: Any) -> bytes:
-    text = _COMPACT.encode(data)
+    text = _written(data)
     return text.encode("utf-8", "surrogatepass")  # a reply may hold a lone surrogate; it must come back as it went in
 
 
@@ -133,7 +134,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a value of type {type(value).__name__} is not JSON")
 
 
-_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)
+_written = writer(default=_plain)
 
 
 def _loaded(data: bytes | str) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from llmpipe.client.clock import Clock
 from llmpipe.client.transport_faults import fault_of
 from llmpipe.errors import BadReply, CallFailed, CallTimeout, ReplyTooLarge
 from llmpipe.policy import Timeout
@@ -38,7 +38,7 @@ class Exchange:
     async def start(self) -> None:
         """Send the request and read the reply's head; the clock first_token runs."""
         try:
-            async with asyncio.timeout(self._timeout.first_token):
+            with Clock(self._timeout.first_token):
                 await self._open()
         except TimeoutError as error:
             raise self._timed_out("first_token") from error
@@ -51,7 +51,7 @@ class Exchange:
         clock, seconds = "first_token", self._timeout.first_token
         while True:
             try:
-                async with asyncio.timeout(seconds):
+                with Clock(seconds):
                     chunk = await self._next()
             except TimeoutError as error:
                 raise self._timed_out(clock) from error
@@ -63,15 +63,15 @@ class Exchange:
 
     async def whole(self) -> HttpReply:
         """Send the request and read the reply to its end, under one timer that changes its meaning on the way."""
-        clock = "first_token"
+        name = "first_token"
         try:
-            async with asyncio.timeout(self._timeout.first_token) as timer:
+            with Clock(self._timeout.first_token) as clock:
                 await self._open()
                 while await self._next() is not None:
-                    clock = "idle"
-                    timer.reschedule(_later(self._timeout.idle))
+                    name = "idle"
+                    clock.set(self._timeout.idle)
         except TimeoutError as error:
-            raise self._timed_out(clock) from error
+            raise self._timed_out(name) from error
         return HttpReply(self.status, self.headers, bytes(self.received))
 
     async def aclose(self) -> None:
@@ -138,10 +138,6 @@ class Exchange:
             return {}
         raw = bytes(self.received[:EVIDENCE_CHARS]).decode("utf-8", "replace")
         return {"status": self.status, "raw": raw or None, "billed": "maybe"}
-
-
-def _later(seconds: float | None) -> float | None:
-    return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
 
 def _header_mapping(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:

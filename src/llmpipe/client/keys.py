@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.errors import BadRequest
+from llmpipe.json_text import writer
 from llmpipe.types import LLMRequest
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def key_material(request: LLMRequest, target: Target) -> bytes:
         "echo": _echo(request, target),
     }
     try:
-        text = _CANONICAL.encode({name: value for name, value in parts.items() if value})
+        text = _canonical({name: value for name, value in parts.items() if value})
     except (TypeError, ValueError, RecursionError) as err:
         refused = BadRequest(f"the request holds something that JSON cannot: {err}")
         refused.sent = False
@@ -106,6 +106,4 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a value of type {type(value).__name__}")
 
 
-_CANONICAL = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
-)
+_canonical = writer(sort_keys=True, allow_nan=False, default=_plain)

@@ -7,7 +7,6 @@ which loguru would take for a format string.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.client.redact import Redactor
+from llmpipe.json_text import writer
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -108,10 +108,10 @@ def _line(at: float, level: str, event: str, bound: Mapping[str, Any]) -> str:
     fields = {"ts": round(at, 4), "level": level, "event": event}
     for name, value in bound.items():
         fields[f"{name}_" if name in RESERVED else name] = value
-    return _COMPACT.encode(fields)
+    return _written(fields)
 
 
-_COMPACT = json.JSONEncoder(ensure_ascii=True, default=str, separators=(",", ":"))
+_written = writer(ascii_only=True, default=str)
 
 
 def _exception(caught: Any) -> str:

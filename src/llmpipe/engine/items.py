@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from llmpipe.frozen import frozen
+from llmpipe.json_text import writer
 
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-_READABLE = json.JSONEncoder(ensure_ascii=False)
+_canonical = writer(sort_keys=True, allow_nan=False)
+_readable = writer(compact=False)
 _LINE_ENDS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 CellStatus = Literal["succeeded", "failed", "skipped", "unsent"]
@@ -18,7 +19,7 @@ CellStatus = Literal["succeeded", "failed", "skipped", "unsent"]
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values have equal text."""
-    return _CANONICAL.encode(value)
+    return _canonical(value)
 
 
 def to_json(value: Any) -> str:
@@ -26,7 +27,7 @@ def to_json(value: Any) -> str:
 
     It is escaped where it holds a line end of Unicode, and throughout where it holds half a surrogate pair.
     """
-    text = _READABLE.encode(value)
+    text = _readable(value)
     if text.isascii():
         return text
     if not _storable(text):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from llmpipe.json_text import writer
 from llmpipe.late import late
 
 MAX_DEPTH = 128
@@ -56,7 +57,7 @@ def dump_json(value: Any) -> bytes:
     Raises ValueError for what JSON cannot hold (NaN, halves of surrogate pairs, other objects).
     """
     try:
-        return _COMPACT.encode(value).encode("utf-8")
+        return _written(value).encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError("a text holds half a surrogate pair, which UTF-8 cannot spell") from None
     except (TypeError, RecursionError) as err:
@@ -166,5 +167,5 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
-_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+_written = writer(allow_nan=False, default=_plain)
 _STRICT = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)

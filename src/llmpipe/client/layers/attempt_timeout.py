@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from llmpipe.client.arrived import arrived
 from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.client.clock import Clock
 from llmpipe.errors import CallTimeout
 from llmpipe.types import LLMResponse
 
@@ -20,12 +19,12 @@ def attempt_timeout(inner: Handler, deps: Deps) -> Handler:
         seconds = call.policy.timeout.attempt
         if seconds is None:
             return await inner(call)
-        timer = asyncio.timeout(seconds)
+        clock = Clock(seconds)
         try:
-            async with timer:
+            with clock:
                 return await inner(call)
         except TimeoutError as error:
-            if not timer.expired():
+            if not clock.expired:
                 raise
             text = f"{call.model.label}: no complete answer within {seconds:g} s (clock attempt)"
             raise CallTimeout(text, clock="attempt", billed="maybe", **arrived(error)) from error

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from llmpipe.client.call import Call, Deadline, Deps, Handler
+from llmpipe.client.clock import Clock
 from llmpipe.errors import Billed, TotalTimeout
 from llmpipe.types import LLMResponse
 
@@ -17,15 +16,14 @@ def total_timeout(inner: Handler, deps: Deps) -> Handler:
         call.deadline = Deadline(total)
         if total is None:
             return await inner(call)
-        now = asyncio.get_running_loop().time
-        clock = asyncio.timeout(None)
-        call.deadline.on_start(lambda seconds: clock.reschedule(now() + seconds))
+        clock = Clock(None)
+        call.deadline.on_start(clock.set)
         first = len(call.attempts)
         try:
-            async with clock:
+            with clock:
                 return await inner(call)
         except TimeoutError:
-            if not clock.expired():
+            if not clock.expired:
                 raise
             raise _expired(call, first, total) from None
 

@@ -1,0 +1,164 @@
+"""Clocks: up when the time is up, never before, and no other cancellation is taken for theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from llmpipe.client.clock import Clock
+
+
+async def wait(seconds: float | None, sleep: float = 5.0) -> float:
+    """How long it took until the clock ended a sleep."""
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(TimeoutError), Clock(seconds):
+        await asyncio.sleep(sleep)
+    return asyncio.get_running_loop().time() - started
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, -1.0])
+def test_time_is_up_neither_early_nor_much_later(seconds: float) -> None:
+    took = asyncio.run(wait(seconds))
+    assert max(0.0, seconds) <= took < max(0.0, seconds) + 0.5
+
+
+def test_many_clocks_ring_for_themselves() -> None:
+    async def main() -> list[float]:
+        return await asyncio.gather(*(wait(0.02 * n) for n in range(20)))
+
+    for n, took in enumerate(asyncio.run(main())):
+        assert 0.02 * n <= took < 0.02 * n + 0.5
+
+
+def test_a_clock_that_is_set_again_counts_from_then_on() -> None:
+    async def main() -> tuple[float, bool]:
+        started = time.monotonic()
+        with Clock(0.05) as never:
+            never.set(None)
+            await asyncio.sleep(0.12)
+        with pytest.raises(TimeoutError), Clock(30.0) as clock:  # noqa: PT012 - the clock is what raises
+            clock.set(0.1)
+            await asyncio.sleep(5)
+        return time.monotonic() - started, clock.expired and not never.expired
+
+    took, right = asyncio.run(main())
+    assert right
+    assert 0.2 < took < 2
+
+
+def test_what_ends_in_time_leaves_nothing_behind() -> None:
+    async def main() -> bool:
+        with Clock(0.03) as short, Clock(None), Clock(600.0) as long:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        task = asyncio.current_task()
+        assert task is not None
+        return not short.expired and not long.expired and task.cancelling() == 0
+
+    assert asyncio.run(main())
+
+
+def test_another_error_passes_as_it_is() -> None:
+    async def main() -> None:
+        with Clock(1.0):
+            raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        asyncio.run(main())
+
+
+def test_a_cancellation_from_outside_is_not_the_clocks() -> None:
+    async def main() -> bool:
+        async def work() -> None:
+            with Clock(10.0) as clock:
+                clocks.append(clock)
+                await asyncio.sleep(5)
+
+        clocks: list[Clock] = []
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return clocks[0].expired
+
+    assert asyncio.run(main()) is False
+
+
+def test_a_cancellation_at_the_very_time_wins() -> None:
+    """Both at once: the task was asked to end, and that must not be lost as a mere timeout."""
+
+    async def main() -> None:
+        async def work() -> None:
+            with Clock(0.02) as clock:
+                try:
+                    await asyncio.sleep(5)
+                except asyncio.CancelledError:
+                    assert clock.expired
+                    inner = asyncio.current_task()
+                    assert inner is not None
+                    inner.cancel()
+                    raise
+
+        task = asyncio.create_task(work())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", ["inner", "outer"])
+def test_of_two_clocks_the_one_that_is_up_is_named(first: str) -> None:
+    async def main() -> str:
+        outer, inner = Clock(0.05 if first == "outer" else 5.0), Clock(0.05 if first == "inner" else 5.0)
+        try:
+            with outer:
+                try:
+                    with inner:
+                        await asyncio.sleep(5)
+                except TimeoutError:
+                    return "inner" if inner.expired else "wrong"
+        except TimeoutError:
+            return "outer" if outer.expired and not inner.expired else "wrong"
+        return "none"
+
+    assert asyncio.run(main()) == first
+
+
+def test_it_does_what_the_standard_library_does() -> None:
+    async def outcome(bound: Callable[[], Any], body: Callable[[], Awaitable[None]]) -> str:
+        try:
+            clock = bound()
+            if isinstance(clock, Clock):
+                with clock:
+                    await body()
+            else:
+                async with clock:
+                    await body()
+        except BaseException as error:  # noqa: BLE001 - whatever comes is compared
+            return type(error).__name__
+        return "none"
+
+    async def swallows() -> None:
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            return
+
+    async def changes() -> None:
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError as error:
+            raise OSError from error
+
+    async def main() -> None:
+        for body in (swallows, changes, lambda: asyncio.sleep(1), lambda: asyncio.sleep(0)):
+            ours = await asyncio.create_task(outcome(lambda: Clock(0.02), body))
+            theirs = await asyncio.create_task(outcome(lambda: asyncio.timeout(0.02), body))
+            assert ours == theirs
+
+    asyncio.run(main())
