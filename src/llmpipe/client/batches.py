@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from llmpipe.client.forks import tell_of_forks
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -35,6 +37,13 @@ class Batches(Generic[T, R]):
         self._name = name
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._guard = threading.Lock()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Begin anew in the child of a fork: what was asked for is the parent's to do."""
+        self._jobs, self._asked = queue.SimpleQueue(), {}
+        self._thread = None
         self._guard = threading.Lock()
 
     async def ask(self, job: T) -> R | None:

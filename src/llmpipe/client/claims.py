@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+from llmpipe.client.forks import tell_of_forks
+
 _OFFSETS = 1 << 62
 # Locks of the open file, not of the process: closing another cache on the same folder must not drop ours. Linux
 # has them in the form that is packed here; elsewhere the process holds the lock.
@@ -26,8 +28,18 @@ class Claims:
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._path = path
+        self._fd = _opened(path)
         self._mine: dict[str, float] = {}
+        self._guard = threading.Lock()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Begin anew in the child of a fork: locks of an open file are its parent's too, and would be given back."""
+        if self._fd >= 0:
+            os.close(self._fd)  # the parent has its own number for the open file, and keeps its locks
+            self._fd = _opened(self._path)
+        self._mine = {}
         self._guard = threading.Lock()
 
     def claim(self, key: str, ttl_s: float) -> bool:
@@ -59,6 +71,10 @@ class Claims:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _offset(key: str) -> int:

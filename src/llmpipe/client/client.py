@@ -48,8 +48,8 @@ class LLMClient:
     calls; a key that is used is made known to the redactor. `logger` is loguru's unless another one is given. `note` is
     told in one sentence what a person should know besides: that a provider refuses an output schema.
 
-    May be used from several threads and event loops; each loop has connections and gates of its own. Close it, or use
-    it in a `with` or `async with` block.
+    May be used from several threads and event loops, and in the child of a fork; each loop has connections and gates of
+    its own. Close it, or use it in a `with` or `async with` block.
     """
 
     def __init__(

@@ -31,6 +31,7 @@ from llmpipe.client.cache_database import (
 from llmpipe.client.claims import Claims
 from llmpipe.client.damage import SET_ASIDE, is_damage, set_aside
 from llmpipe.client.encoding import unseal
+from llmpipe.client.forks import leave_to_parent, tell_of_forks
 from llmpipe.client.private_folder import private_folder
 from llmpipe.errors import StorageError
 from llmpipe.frozen import frozen
@@ -75,6 +76,16 @@ class DiskCache:
             self._reader = opened_reader(self.folder / DATABASE)
             self._claims = Claims(self.folder / "claims.lock")
         self._writes: Batches[tuple[str, bytes], bool] = Batches("llmpipe-cache-write", self._write_all, self._let_go)
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Read by a connection of one's own in the child of a fork; the store sees to itself."""
+        self._reading = threading.Lock()
+        if self._reader is not None:
+            leave_to_parent(self._reader)
+            self._reader = None
+            with self._tolerant("opened"):
+                self._reader = opened_reader(self.folder / DATABASE)
 
     @property
     def usable(self) -> bool:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from llmpipe.client.forks import leave_to_parent, tell_of_forks
+
 T = TypeVar("T")
 
 _PATIENCE_S = 5.0
@@ -19,6 +21,14 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._at_end: list[Callable[[], Awaitable[None]]] = []
+        self._guard = threading.Lock()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Begin anew in the child of a fork, which has the loop but not the thread that turned it."""
+        leave_to_parent(self._loop)
+        self._loop = self._thread = None
+        self._at_end = []
         self._guard = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
