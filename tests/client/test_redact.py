@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import time
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmpipe.client.redact import MASK, Redactor
@@ -49,6 +51,78 @@ def test_every_quoted_form_is_found(key: str) -> None:
         assert MASK in cleaned, form
         assert cleaned.startswith("before ")
         assert cleaned.endswith(" after")
+
+
+MIXED = {
+    "each character as JSON": lambda key: "".join(f"\\u{ord(ch):04x}" for ch in key),
+    "each character as JSON, in capitals": lambda key: "".join(f"\\u{ord(ch):04X}" for ch in key),
+    "what .NET escapes": lambda key: "".join(f"\\u{ord(ch):04X}" if ch in "+&<>\"'`\\" else ch for ch in key),
+    "what Go escapes": lambda key: json.dumps(key)[1:-1].translate({ord(c): f"\\u{ord(c):04x}" for c in "&<>"}),
+    "what PHP escapes": lambda key: json.dumps(key)[1:-1].replace("/", "\\/").replace("<", "\\u003C"),
+    "each byte in an address": lambda key: "".join(f"%{ord(ch):02X}" for ch in key),
+    "an address in an address": lambda key: quote(quote(key, safe=""), safe=""),
+    "HTML": html.escape,
+    "HTML by numbers": lambda key: "".join(ch if ch.isalnum() else f"&#{ord(ch)};" for ch in key),
+    "JSON in JSON in JSON": lambda key: json.dumps(json.dumps(json.dumps(key))),
+    "broken over lines": lambda key: f"{key[:9]}\n    {key[9:]}",
+    "broken over lines in JSON": lambda key: json.dumps(f"{key[:9]}\r\n{key[9:]}"),
+}
+
+
+@pytest.mark.parametrize("how", MIXED)
+@given(key=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=60))
+@settings(max_examples=25)
+def test_mixed_spellings_are_found_too(how: str, key: str) -> None:
+    cleaned = Redactor([key], shapes=False).text(f"before {MIXED[how](key)} after")
+    assert cleaned.startswith("before ")
+    assert cleaned.endswith(" after")
+    assert MASK in cleaned
+    left = cleaned.removeprefix("before ").removesuffix(" after").replace(MASK, "")
+    assert len(left) <= 16, "quotes and backslashes around it, or what is left of one character"
+
+
+@pytest.mark.parametrize("piece", ["\\", " ", "\\n", "%25", "&#0", "c", "canary", "\\u0063", "canary\n "])
+def test_a_text_that_was_made_to_be_slow_is_not(piece: str) -> None:
+    redactor = Redactor(["canary-9431-key-that-is-long", '\\\\\\\\//""canary'])
+    text = "canary" + piece * (256 * 1024 // len(piece)) + "canary"
+    began = time.process_time()
+    redactor.text(text)
+    assert time.process_time() - began < 2
+
+
+def test_a_line_of_json_stays_one() -> None:
+    for key in (KEY, 'ends in a "quote"', '"begins and has \\ more', "plain-key-1234567"):
+        for times in (1, 2, 3):
+            text = key
+            for _ in range(times):
+                text = json.dumps({"error": f"bad {text} key"})
+            cleaned = Redactor([key]).text(text)
+            assert key not in cleaned
+            json.loads(cleaned)
+
+
+@pytest.mark.parametrize("key", ["canary-9431-abcdefghijkl", 'canary/+="\\9431-key'])
+def test_what_a_cut_leaves_of_a_key_is_taken_out(key: str) -> None:
+    redactor = Redactor([key], shapes=False)
+    for size in range(8, len(key)):
+        assert redactor.text(f"Incorrect key: {key[:size]}").rstrip('"') == f"Incorrect key: {MASK}"
+        assert redactor.text(f"Incorrect key: {key[:size]}...").rstrip('."') == f"Incorrect key: {MASK}"
+        assert redactor.text(f"{key[-size:]} is wrong") == f"{MASK} is wrong"
+    assert redactor.text(f"within {key[:-1]} a text") == f"within {key[:-1]} a text", "another word is none of ours"
+
+
+def test_a_short_key_is_taken_out_of_errors_where_it_stands_by_itself_and_out_of_no_answer() -> None:
+    redactor = Redactor(["ab12"])
+    assert redactor.text("Incorrect key: ab12. (ab12)") == f"Incorrect key: {MASK}. ({MASK})"
+    assert redactor.text("crab12 ab123 x-ab12") == "crab12 ab123 x-ab12"
+    assert redactor.known("the label is ab12") == "the label is ab12"
+
+
+@pytest.mark.parametrize("word", ["ollama", "lm-studio", "not-needed", "EMPTY", "none", "dummy"])
+def test_a_word_that_stands_for_a_key_costs_no_answer_its_words(word: str) -> None:
+    redactor = Redactor([word])
+    text = f"I use {word} and {word.lower()} at home"
+    assert (redactor.known(text), redactor.text(text)) == (text, text)
 
 
 def test_nested_data_keys_and_bytes() -> None:

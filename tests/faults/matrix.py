@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import io
 import json
 import os
@@ -163,7 +164,18 @@ def spelled(key: str) -> str:
     """A key in the spellings in which a provider might repeat it."""
     raw = key.encode()
     shifted = [base64.b64encode(pad + raw).decode() for pad in (b"", b"u:", b"x")]
-    return " ".join([key, quote(key, safe=""), quote_plus(key), json.dumps(key)[1:-1], raw.hex(), *shifted])
+    plain = [key, quote(key, safe=""), quote_plus(key), json.dumps(key)[1:-1], raw.hex(), *shifted]
+    return " ".join([*plain, *(spell(key) for spell in MIXED.values()), f"cut: {key[:-3]}"])
+
+
+# What encoders make of a key that touch some characters, or all.
+MIXED = {
+    "each character escaped": lambda key: "".join(f"\\u{ord(ch):04x}" for ch in key),
+    "escaped as .NET does": lambda key: "".join(f"\\u{ord(ch):04X}" if ch in '+&<>"\\' else ch for ch in key),
+    "each byte in an address": lambda key: "".join(f"%{ord(ch):02X}" for ch in key),
+    "HTML": html.escape,
+    "broken over lines": lambda key: f"{key[:9]}\n  {key[9:]}",
+}
 
 
 def spellings(key: str) -> Iterator[tuple[str, bytes]]:
@@ -177,6 +189,11 @@ def spellings(key: str) -> Iterator[tuple[str, bytes]]:
     yield "url, lower case", quote(key, safe="").lower().encode()
     yield "url, slashes left", quote(key).encode()
     yield "hex", raw.hex().encode()
+    yield "cut", key[:-3].encode()
+    yield "broken over lines in JSON", json.dumps(MIXED["broken over lines"](key))[1:-1].encode()
+    for name, spell in MIXED.items():
+        yield name, spell(key).encode()
+        yield f"{name}, in JSON", json.dumps(spell(key))[1:-1].encode()
     for skip in range(3):
         encoded = base64.b64encode(b"\0" * skip + raw).decode().rstrip("=")[2 if skip else 0 : -2]
         yield f"base64 at {skip}", encoded.encode()

@@ -365,8 +365,9 @@ async def endless_body(x: Exchange) -> None:
 async def stream_slow(x: Exchange) -> None:
     """Longer in all than any clock between two pieces, and never silent for long."""
     await x.start_stream()
-    for data in streams.events(x.wire, x.text):
-        await asyncio.sleep(0.1)
+    events = streams.events(x.wire, x.text)
+    for data in events:
+        await asyncio.sleep(0.6 / len(events))
         await x.event(data)
     await x.raw(b"0\r\n\r\n")
 

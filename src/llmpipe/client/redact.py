@@ -1,23 +1,31 @@
 """Takes secrets out of everything that is written down: by value, in every form in which a value may be quoted.
 
-A value is looked for raw, URL-encoded, escaped as JSON and Python do, and in base64 (both alphabets, at each of the
-three offsets at which it may stand in a longer text). Beside the known values, what looks like a key is taken out too,
-for keys that were never ours: a provider that echoes another one, a proxy's own.
+A value is looked for in every spelling (client/spellings.py): raw, URL-encoded, escaped as JSON, Python and HTML do,
+broken over lines, in hexadecimal, in base64 (both alphabets, at each of the three offsets at which it may stand in a
+longer text). Where a text was cut, what is left of a value at its ends goes too. Beside the known values, what looks
+like a key is taken out, for keys that were never ours: a provider that echoes another one, a proxy's own.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
 
+from llmpipe.client.spellings import fragments, mixed, whole_forms
 from llmpipe.late import late
 
 MASK = "[redacted]"
-SHORTEST = 6  # a shorter value would take ordinary words out of the log
+SHORTEST = 6  # a shorter value would take ordinary words out of results
+SHORTEST_ALONE = 4  # such a value is taken out of errors and logs where it stands by itself
+_END = 400  # characters at the ends of a text in which what a cut has left of a value may begin
+_LEAST_LEFT = 8  # characters of a value that was cut; fewer tell nobody anything
+# What people put into a variable for a server that wants some key; taken out, it would cost words of every answer.
+_PLACEHOLDERS = frozenset(
+    "none null test dummy empty fake local unused anything placeholder ollama lm-studio lmstudio not-needed not-used "
+    "no-key no-key-required sk-no-key-required dummy-key fake-key test-key api-key your-api-key changeme".split()
+)
 # What has to be in a text (in lower case) before an expression is worth trying, and the expression. A part named `head`
 # stays, so that a line of JSON stays one.
 _SHAPES = tuple(
@@ -47,29 +55,57 @@ class Redactor:
         self._shapes = _SHAPES if shapes else ()
         self._forms: tuple[str, ...] = ()
         self._pattern = re.compile("(?!)")
+        self._alone: re.Pattern[str] | None = None
+        self._fragments: tuple[tuple[str, str], ...] = ()  # (fragment, the value that it is of)
+        self._ends: tuple[tuple[str, str, str], ...] = ()  # a value, and what its beginning and its end begin with
+        self._mixed: dict[str, re.Pattern[str] | None] = {}
         self.add(values)
 
     def add(self, values: Iterable[str]) -> None:
-        """Know more values; those shorter than SHORTEST are left to the shapes."""
-        new = {value for value in values if value and len(value) >= SHORTEST} - self._values
+        """Know more values; of short ones see SHORTEST, and words that stand for a key are no secrets."""
+        given = {value for value in values if value and value.strip().lower() not in _PLACEHOLDERS}
+        new = {value for value in given if len(value) >= SHORTEST_ALONE} - self._values
         if not new:
             return
         self._values |= new
-        forms = {form for value in self._values for form in forms_of(value)}
+        long = [value for value in self._values if len(value) >= SHORTEST]
+        forms = {form for value in long for form in whole_forms(value) if len(form) >= SHORTEST}
         self._forms = tuple(sorted(forms, key=len, reverse=True))
-        self._pattern = re.compile("|".join(map(re.escape, self._forms)))
+        self._pattern = re.compile("|".join(map(re.escape, self._forms)) or "(?!)")
+        self._fragments = tuple((fragment, value) for value in long for fragment in fragments(value))
+        self._ends = tuple((value, value[:_LEAST_LEFT], value[-_LEAST_LEFT:]) for value in long)
+        short = "|".join(re.escape(value) for value in self._values if len(value) < SHORTEST)
+        self._alone = re.compile(rf"(?<![\w-])(?:{short})(?![\w-])") if short else None
 
     def known(self, text: str) -> str:
         """`text` without the known values; what merely looks like a key stays."""
         # Looking for a form with `in` costs a thirtieth of an alternation that finds nothing.
         for form in self._forms:
             if form in text:
-                return self._pattern.sub(MASK, text)
+                text = self._pattern.sub(MASK, text)
+                break
+        return self._thoroughly(text) if "\\u" in text or "%" in text or "&" in text else text
+
+    def _thoroughly(self, text: str) -> str:
+        """`text` without the values in mixed spellings."""
+        for fragment, value in self._fragments:
+            if fragment in text:
+                if value not in self._mixed:
+                    self._mixed[value] = mixed(value)
+                pattern = self._mixed[value]
+                text = text if pattern is None else pattern.sub(MASK, text)
         return text
 
     def text(self, text: str) -> str:
         """`text` without secrets."""
         text = self.known(text)
+        if "\\" in text or "\n" in text:
+            text = self._thoroughly(text)
+        for value, first, last in self._ends:
+            if first in text[-_END:] or last in text[:_END]:
+                text = _without_ends(value, text)
+        if self._alone is not None:
+            text = self._alone.sub(MASK, text)
         lower = text.lower() if self._shapes else ""
         for marks, pattern in self._shapes:
             for mark in marks:
@@ -98,26 +134,16 @@ def _masked(found: re.Match[str]) -> str:
     return head + (" " if head[-1].isalpha() else "") + MASK
 
 
-def forms_of(value: str) -> set[str]:
-    """Every spelling of a value that is looked for."""
-    plain = {value, value.strip()}
-    quoted = {quote(value, safe=""), quote(value), quote_plus(value)}
-    quoted |= {re.sub("%[0-9A-F]{2}", lambda m: m.group().lower(), form) for form in quoted}
-    escaped = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]}
-    escaped |= {json.dumps(form)[1:-1] for form in escaped} | {form.replace("/", "\\/") for form in escaped}
-    hexed = {value.encode().hex(), value.encode().hex().upper()}
-    return {form for form in plain | quoted | escaped | hexed | _base64_forms(value) if len(form) >= SHORTEST}
-
-
-def _base64_forms(value: str) -> set[str]:
-    """The characters of base64 that depend on the value alone, for each offset in a group of three bytes."""
-    raw = value.encode("utf-8", "surrogatepass")
-    forms = set()
-    for offset in range(3):
-        encoded = base64.b64encode(bytes(offset) + raw).decode().rstrip("=")
-        first = (offset * 8 + 5) // 6
-        last = (offset + len(raw)) * 8 // 6
-        standard = encoded[first:last]
-        if len(standard) >= 8:
-            forms |= {standard, standard.replace("+", "-").replace("/", "_")}
-    return forms
+def _without_ends(value: str, text: str) -> str:
+    """`text` without what is left of a value where it was cut: its beginning at the end, its end at the beginning."""
+    for spelt in dict.fromkeys((value, json.dumps(value)[1:-1])):
+        bare = text.rstrip(" .\u2026\"'")
+        for size in range(len(spelt) - 1, _LEAST_LEFT - 1, -1):
+            if bare.endswith(spelt[:size]):
+                text = bare[:-size] + MASK + text[len(bare) :]
+                break
+        for size in range(len(spelt) - 1, _LEAST_LEFT - 1, -1):
+            if text.startswith(spelt[-size:]):
+                text = MASK + text[size:]
+                break
+    return text
