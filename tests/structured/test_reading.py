@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from llmpipe.errors import NotJson
@@ -43,6 +43,11 @@ from tests.structured.generated import values
         ('so it is.\n</think>\n{"a": 1}', {"a": 1}, ("think_stripped",)),
         ('{"s": "<think>x</think>"}', {"s": "<think>x</think>"}, ()),
         ('{"s": "\\ud83d\\ude00"}', {"s": "😀"}, ()),
+        ('~~~json\n{"a": "```"}\n~~~', {"a": "```"}, ("fences_stripped",)),
+        ('So:\n~~~\n{"a": 1}\n~~~\n', {"a": 1}, ("fences_stripped", "prose_stripped")),
+        ('````json\n{"a": 1}\n````', {"a": 1}, ("fences_stripped",)),
+        ('{"a": 1} [1]', {"a": 1}, ("prose_stripped",)),
+        ('{"a": -0.0, "b": 1E2, "c": 0e-400}', {"a": -0.0, "b": 100.0, "c": 0.0}, ()),
     ],
 )
 def test_what_is_read(text: str, value: Any, notes: tuple[str, ...]) -> None:
@@ -53,6 +58,8 @@ def test_what_is_read(text: str, value: Any, notes: tuple[str, ...]) -> None:
     ("text", "said"),
     [
         ("", "the answer is empty"),
+        ('{"a": 1e-400}', "too small to be told from 0"),
+        ('{"a": -1e400}', "too large"),
         ("I cannot do that.", "there is no JSON"),
         ('{"a": 1} {"a": 2}', "2 JSON values"),
         ('{"a": 1}\n{"a": 1}', "2 JSON values"),
@@ -128,6 +135,9 @@ def test_hostile_texts_are_read_in_linear_time() -> None:
         "<think>" * 100_000,
         "</think>" * 100_000,
         "{a} " * 200_000,
+        "~" * 1_000_000,
+        "`~" * 300_000,
+        "~~~ " * 200_000,
     ):
         with pytest.raises(NotJson):
             read_json(text)
@@ -141,6 +151,12 @@ def test_hostile_texts_are_read_in_linear_time() -> None:
         ("{'a': 'x', 'b': [1, 2,],}", {"a": "x", "b": [1, 2]}),
         ('{a: 1, "b": True}', {"a": 1, "b": True}),
         ('Sure: {"a": 1 "b": 2}', {"a": 1, "b": 2}),
+        ('{"a": 1.50, "b": 1e3, "c": +1,}', {"a": 1.5, "b": 1000.0, "c": 1}),
+        ('{"a": "he said "hi" to me"}', {"a": 'he said "hi" to me'}),
+        ('{"a": "x\ny", "b": "\\u00e9 \\n\\ud83d\\ude00",}', {"a": "x\ny", "b": "é \n😀"}),
+        ("{'u': 'http://x/#y', /* why */ 'n': null,} ", {"u": "http://x/#y", "n": None}),
+        ("{“a”: “b”}", {"a": "b"}),
+        ("{day: 2026-11-22, 'zip': '01234',}", {"day": "2026-11-22", "zip": "01234"}),
         ('```json\n{"a": 1, // note\n "b": 2}\n```', {"a": 1, "b": 2}),
     ],
 )
@@ -150,8 +166,32 @@ def test_repair_is_opted_into_and_marked(text: str, value: Any) -> None:
     assert read_json(text, repair=True) == (value, ("repaired",))
 
 
+# what json-repair makes something of that is not what stands there
+LOSING = [
+    '{"a": 1, "a": 2,}',
+    '{"a": "x}',
+    '{"a": "x", "b":}',
+    '{"a": "x", "b"}',
+    '{"a": 1 2}',
+    '{"a": 5%}',
+    '{"a": $5}',
+    '{"a": 1e}',
+    '{"zip": 01234}',
+    '{"a": "b"c}',
+    '{"a": [1, 2, ...]}',
+    '{"a": ...}',
+    '{"a": undefined}',
+    '{"a": NaN}',
+    "{'a': 'it's'}",
+    '{"a": "\\ud800",}',
+    '{"a": "x \\n",}',
+    '{"a": 0.1234567890123456789,}',
+]
+
+
 @pytest.mark.parametrize(
-    "text", ['{"a": , "b": 1}', '{"a": 1}{"b": 2}', '{"a": "x', "no JSON at all", '"a": 1', '{"a": 1, "b": [1}']
+    "text",
+    ['{"a": , "b": 1}', '{"a": 1}{"b": 2}', '{"a": "x', "no JSON at all", '"a": 1', '{"a": 1, "b": [1}', *LOSING],
 )
 def test_repair_never_makes_anything_up(text: str) -> None:
     with pytest.raises(NotJson):
@@ -205,3 +245,28 @@ def test_prompt_instructions_hold_the_word_json_and_the_whole_schema() -> None:
     text = prompt_instructions({"$schema": "s", "type": "object", "description": "é"})
     assert "JSON" in text
     assert text.endswith('{"type":"object","description":"é"}')
+
+
+def test_repair_takes_no_time_that_grows_with_the_square() -> None:
+    started = time.process_time()
+    for text in ("{" * 60_000 + "}" * 60_000, "{(" * 50_000 + ")}" * 50_000, '["' + "\\" * 190_000 + '",]'):
+        with pytest.raises(NotJson):
+            read_json(text, repair=True)
+    assert time.process_time() - started < 5
+
+
+@given(
+    values, st.sampled_from([(",", ", ,"), ("}", ",}"), ("]", ",]"), ('"', "'"), ("true", "True"), ("null", "None")])
+)
+def test_what_was_repaired_says_what_stood_there(value: Any, harm: tuple[str, str]) -> None:
+    """Whatever a small harm makes of the text: it is mended to the value, or to none."""
+    value = {"v": value}
+    text = json.dumps(value).replace(*harm)
+    try:
+        found, notes = read_json(text, repair=True)
+    except NotJson:
+        event("not mended")
+        return
+    event(str(notes))
+    if "repaired" in notes and '"' not in harm:
+        assert found == value

@@ -58,7 +58,8 @@ async def read_output(response: LLMResponse, call: Call, spec: OutputSpec) -> tu
         _check(response.text, spec)
         return None, ()
     try:
-        if len(response.text) > LONG_TEXT or schema.may_block(len(response.text)):
+        length = len(response.text) * (50 if spec.repair else 1)  # mending takes so many times as long
+        if length > LONG_TEXT or schema.may_block(len(response.text)):
             value, notes = await asyncio.to_thread(_value, response, call, spec)
         else:
             value, notes = _value(response, call, spec)

@@ -17,8 +17,8 @@ from llmpipe.structured.measure import MAX_NODES, NotPlain, measure
 
 MAX_CHARS = 8 * 1024 * 1024
 
-_FENCE = late(r"\A\s*```[A-Za-z0-9_+-]*[ \t]*\r?\n?(?P<inside>.*?)```\s*\Z", re.DOTALL)
-_FENCE_MARK = late(r"```[A-Za-z0-9_+-]*")
+_FENCE = late(r"\A\s*(?P<mark>`{3,}+|~{3,}+)[A-Za-z0-9_+-]*[ \t]*\r?\n?(?P<inside>.*?)(?P=mark)\s*\Z", re.DOTALL)
+_FENCE_MARK = late(r"(?:`{3,}+|~{3,}+)[A-Za-z0-9_+-]*")
 _THINK = late(r"\A\s*<(?P<tag>think|thinking|thought|reasoning)>", re.IGNORECASE)
 _THINK_END = late(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _BRACKET = late(r"[\[\]{}]")
@@ -109,6 +109,8 @@ def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
         raise _Refused(f"the number {text[:40]} is too large")
+    if number == 0 and text.lower().partition("e")[0].strip("-0."):
+        raise _Refused(f"the number {text[:40]} is too small to be told from 0")
     return number
 
 
@@ -134,7 +136,7 @@ def _without_reasoning(text: str, notes: list[str]) -> str:
 def _extract(text: str, first: ValueError, notes: list[str]) -> Any:
     """The one JSON value in the text."""
     fence = _FENCE.match(text)
-    inside = fence["inside"] if fence and "```" not in fence["inside"] else text
+    inside = fence["inside"] if fence and fence["mark"] not in fence["inside"] else text
     if fence or notes:
         try:
             value = _loads(inside.strip())
@@ -174,7 +176,9 @@ def _only_candidate(text: str, first: ValueError) -> tuple[Any, str]:
             outside.append(prose[0])
             position = prose.end()
             continue
-        if not (prose and _is_reference(value)):
+        if prose and _is_reference(value):
+            outside.append(prose[0])
+        else:
             found.append(value)
     outside.append(text[position:])
     if len(found) != 1:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
 from typing import Any
 
 from llmpipe.errors import ConfigError, NotJson, Place, Problem
-from llmpipe.structured.measure import NotPlain, measure
+from llmpipe.structured.measure import MAX_DEPTH, NotPlain, measure
+from llmpipe.structured.mended import says_the_same
 
+_BRACKET = re.compile(r"[\[\]{}]")
 _CLOSES = {"{": "}", "[": "]"}
-_SPELLED: dict[Any, tuple[str, ...]] = {True: ("true", "True"), False: ("false", "False"), None: ("null", "None")}
+_LONGEST = 200_000  # characters, at about 15 us each
+_SLOW = re.compile(r"\\{64}")  # what json-repair takes a time for that grows with the square
 
 
 def repaired(text: str, failure: NotJson) -> Any:
     """The value that json-repair reads in the text.
 
-    Raises `failure` again where mending would mean inventing: if the text breaks off, if the outermost bracket is not
-    its own, or if a name, text or number comes out that does not stand in it. Raises ConfigError if json-repair is
-    not installed.
+    Raises `failure` again where mending would mean inventing or losing: if the text breaks off, if the outermost
+    bracket is not its own, or if what comes out does not say what stands in the text. Raises ConfigError if
+    json-repair is not installed.
     """
     try:
         import json_repair
@@ -27,16 +30,18 @@ def repaired(text: str, failure: NotJson) -> Any:
         problem = Problem("C241", "`repair` needs the package json-repair", Place("schema"), hint=note, note=note)
         raise ConfigError([problem]) from None
     whole = _outermost(text)
-    if whole is None:
+    if whole is None or len(whole) > _LONGEST or _SLOW.search(whole) or "it breaks off" in failure.message:
         raise failure
     try:
         value: Any = json_repair.loads(whole, skip_json_loads=True)
         measure(value)
+        value = json.loads(json.dumps(value))  # joins surrogate pairs, which come out as two halves
+        json.dumps(value, ensure_ascii=False).encode()  # half of one is no text
     except (ValueError, RecursionError, NotPlain):
         raise failure from None
     if not isinstance(value, dict if whole[0] == "{" else list):
         raise failure
-    if not all(_stands_in(leaf, whole) for leaf in _leaves(value)):
+    if not says_the_same(value, whole):
         raise failure
     return value
 
@@ -48,28 +53,12 @@ def _outermost(text: str) -> str | None:
         return None
     text = text[min(starts) :].rstrip().removesuffix("```").rstrip()
     balanced = all(text.count(mark) == text.count(close) for mark, close in _CLOSES.items())
-    return text if balanced and text.endswith(_CLOSES[text[0]]) else None
+    return text if balanced and text.endswith(_CLOSES[text[0]]) and _deepest(text) <= MAX_DEPTH else None
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            stack += [*item, *item.values()]
-        elif isinstance(item, list):
-            stack += item
-        else:
-            yield item
-
-
-def _stands_in(leaf: Any, text: str) -> bool:
-    """Whether a name, text, number, true, false or null was written in the text, and not made up."""
-    if isinstance(leaf, bool) or leaf is None:
-        return any(word in text for word in _SPELLED[leaf])
-    if isinstance(leaf, str):
-        if not leaf:
-            return '""' in text or "''" in text
-        spellings = (leaf, json.dumps(leaf)[1:-1], json.dumps(leaf, ensure_ascii=False)[1:-1])
-        return any(spelled in text for spelled in spellings)
-    return str(leaf) in text or str(leaf).removesuffix(".0") in text
+def _deepest(text: str) -> int:
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(text):
+        depth += 1 if bracket in _CLOSES else -1
+        deepest = max(deepest, depth)
+    return deepest
