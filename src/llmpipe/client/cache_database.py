@@ -56,18 +56,24 @@ def is_damaged(database: Path) -> bool:
 
 
 def check_settings(database: Path) -> None:
-    """Refuse settings that are not ours: diskcache makes attributes and PRAGMA statements of whatever stands there."""
+    """Refuse settings that are not ours, of a database that is there. Raises StorageError, sqlite3.Error."""
     if not database.exists():
         return
     connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_WAIT_S)
+    try:
+        refuse_settings(connection)
+    finally:
+        connection.close()
+
+
+def refuse_settings(connection: sqlite3.Connection) -> None:
+    """Refuse settings that are not ours: diskcache makes attributes and PRAGMA statements of whatever stands there."""
     try:
         rows = connection.execute("SELECT key, value FROM Settings").fetchall()
     except sqlite3.OperationalError as err:
         if "no such table" in str(err):  # another process is creating it right now
             return
         raise
-    finally:
-        connection.close()
     for key, value in rows:
         ours = isinstance(value, int) if key in _SIZES else SETTINGS.get(key) == value
         if key not in _COUNTERS and not ours:

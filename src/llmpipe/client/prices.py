@@ -43,11 +43,16 @@ def cost_of(model: Model, usage: Usage) -> Decimal | None:
 
     The tier is chosen by the input of this call, as providers with tiers do.
     """
+    return cost(usage, price_at(model, usage.input_tokens or 0))
+
+
+def price_at(model: Model, input_tokens: int) -> Price | None:
+    """The price of a call with so much input; None if nobody knows."""
     price = price_of(model)
     for tier in _tiers(model):
-        if (usage.input_tokens or 0) > tier.above:
+        if input_tokens > tier.above:
             price = tier.price
-    return cost(usage, price)
+    return price
 
 
 def cost(usage: Usage, price: Price | None) -> Decimal | None:

@@ -24,6 +24,15 @@ def private_folder(folder: Path) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as err:
+        raise StorageError(f"{folder}: {err.strerror or err}") from err
+    refuse_foreign(folder)
+    return folder
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise StorageError for a folder that `private_folder` would refuse."""
+    try:
         found = folder.stat()
     except OSError as err:
         raise StorageError(f"{folder}: {err.strerror or err}") from err
@@ -35,7 +44,6 @@ def private_folder(folder: Path) -> Path:
     kind = network_filesystem(folder)
     if kind is not None:
         raise StorageError(f"{folder} lies on a network file system ({kind}), where SQLite's locks cannot be trusted")
-    return folder
 
 
 def network_filesystem(folder: Path, *, mounts: Path = MOUNTS) -> str | None:

@@ -53,9 +53,9 @@ LAYERS: tuple[Layer, ...] = (
 )
 
 
-def build_stack(provider: Handler, deps: Deps) -> Handler:
-    """The layers around `provider`, the innermost handler, which makes one exchange."""
+def build_stack(provider: Handler, deps: Deps, layers: tuple[Layer, ...] | None = None) -> Handler:
+    """The layers (LAYERS) around `provider`, the innermost handler, which makes one exchange."""
     handler = provider
-    for layer in reversed(LAYERS):
+    for layer in reversed(LAYERS if layers is None else layers):
         handler = layer(handler, deps)
     return handler

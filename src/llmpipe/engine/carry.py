@@ -24,11 +24,17 @@ def begin_with(source: Path, folder: Path, redone: Collection[str]) -> None:
         for step in redone:
             shutil.rmtree(folder / FAILURES / step, ignore_errors=True)
     part = folder / ".run.db.part"
+    take_over(source / "run.db", part, redone)
+    part.replace(folder / "run.db")
+
+
+def take_over(source: Path, target: Path, redone: Collection[str]) -> None:
+    """Copy a ledger without its attempts and without the results of the steps in `redone`. Raises StorageError."""
     names = json.dumps(sorted(redone))
     in_redone = "(SELECT id FROM steps WHERE name IN (SELECT value FROM json_each(?)))"
     copy_ledger(
-        source / "run.db",
-        part,
+        source,
+        target,
         (
             ("DELETE FROM attempts", ()),
             ("DELETE FROM invocations", ()),
@@ -36,4 +42,3 @@ def begin_with(source: Path, folder: Path, redone: Collection[str]) -> None:
             ("UPDATE results SET carried = 1", ()),
         ),
     )
-    part.replace(folder / "run.db")

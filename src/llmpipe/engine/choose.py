@@ -42,6 +42,11 @@ class Choice:
     only: str | None = None
     from_step: str | None = None
 
+    @property
+    def has_results(self) -> bool:
+        """True if the ledger begins with results: of an earlier process of this run, or of the run it builds on."""
+        return self.continued is not None or self.base is not None
+
 
 def choose_run(pipeline: Pipeline, options: RunOptions, output: Path, fingerprint: Fingerprint) -> Choice:
     """Decide. Raises NoSuchRun, Changed."""

@@ -142,9 +142,9 @@ class Sight:
     def _read(self, path: tuple[str, ...], item: Item) -> Any:
         root = path[0]
         if root == "item":
-            return item.digest.hex() if self._is_group else _walk(item.data, path[1:])
+            return item.digest.hex() if self._is_group else walk(item.data, path[1:])
         if root == "parent":
-            return _walk(item.parent.data, path[1:]) if item.parent else None
+            return walk(item.parent.data, path[1:]) if item.parent else None
         if root == "key":
             return item.key
         step = path[1] if len(path) > 1 else ""
@@ -156,7 +156,7 @@ class Sight:
             return [[i.key, i.data, i.cells[step].status, i.cells[step].output] for i in found]
         home = item.within(self._home[step]) if step in self._home else None
         cell = home.cells.get(step, UNSENT) if home else UNSENT
-        return [cell.status, _walk(cell.output, path[2:])]
+        return [cell.status, walk(cell.output, path[2:])]
 
 
 _VARIANTS = ("samples", "models")
@@ -192,7 +192,7 @@ def _paths(step: Step) -> set[tuple[str, ...]]:
     return {path for path in found if path[0] in ("item", "parent", "key", "steps")}
 
 
-def _walk(value: Any, path: tuple[str, ...]) -> Any:
+def walk(value: Any, path: tuple[str, ...]) -> Any:
     """The value at a path, or a mark that there is none."""
     for name in path:
         if isinstance(value, Mapping) and name in value:

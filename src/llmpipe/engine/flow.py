@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from llmpipe.config.pipeline import ROOT_SCOPE
+from llmpipe.config.pipeline import ROOT_SCOPE, Step
 from llmpipe.engine.entries import StepEntries
 from llmpipe.engine.items import Item
 from llmpipe.engine.known import Known
@@ -14,12 +14,17 @@ from llmpipe.engine.plan import ItemPlan, Node, Pass
 from llmpipe.engine.sources import Sources
 from llmpipe.engine.state import RunState, Stop
 from llmpipe.engine.step import StepRunner
-from llmpipe.engine.windows import BELOW, ROWS, Windows
+from llmpipe.engine.windows import BELOW, ROWS, InTurn, Window, Windows
 from llmpipe.errors import DataError
 
 
 class Flow:
-    """Runs the passes of a plan over one run's state."""
+    """Runs the passes of a plan over one run's state.
+
+    `side_by_side`: many items are at work at once.
+    """
+
+    side_by_side = True
 
     def __init__(self, run: RunState, passes: tuple[Pass, ...], *, continued: bool) -> None:
         """`continued`: the ledger has results of an earlier process of this run."""
@@ -29,8 +34,11 @@ class Flow:
         self.sources = Sources(run, matched=continued)
         self._known = Known(run.ledger, run.step_numbers)
         ids = [id for p in passes for id in p.steps]
-        self._runners = {id: StepRunner(run, run.pipeline.step(id)) for id in ids}
+        self._runners = {id: self._runner(run.pipeline.step(id)) for id in ids}
         self._done = {id: asyncio.Event() for id in ids}
+
+    def _runner(self, step: Step) -> StepRunner:
+        return StepRunner(self._run, step)
 
     @property
     def steps(self) -> frozenset[str]:
@@ -56,7 +64,7 @@ class Flow:
     async def run(self) -> None:
         """All passes, each as soon as what it waits for is done. Passes over one scope take turns, in plan order."""
         try:
-            await self.sources.read_ahead(dict.fromkeys(p.scope for p in self._passes))
+            await self._read_ahead()
         except DataError as err:
             self._run.stop(Stop(str(err), err.exit_code, status="failed", problem=err.problem()))
             return
@@ -73,6 +81,9 @@ class Flow:
             for task in (*tasks, widening):
                 task.cancel()
             await asyncio.gather(*tasks, widening, return_exceptions=True)
+
+    async def _read_ahead(self) -> None:
+        await self.sources.read_ahead(dict.fromkeys(p.scope for p in self._passes))
 
     async def _pass(self, p: Pass, before: asyncio.Task[None] | None) -> None:
         if before is not None:
@@ -123,7 +134,7 @@ class Flow:
             return
         if self._run.stopping() and scope.kind != "dataset":
             return
-        window = self._windows.open(ROWS)
+        window = self._window(ROWS)
         try:
             async for block in self.sources.top_items(scope, self._open_steps(p)):
                 for item in block:
@@ -131,10 +142,17 @@ class Flow:
                         continue  # the rest is only entered, so that it is counted
                     await window.start(lambda item=item: self._top(p.plan, item, first=first))  # type: ignore[misc]
         except DataError as err:
-            nothing_sent = not any(t.calls or t.status for t in self._run.tallies.values())
-            self._run.stop(Stop(str(err), 2 if nothing_sent else 1, status="failed"))
+            self._torn(err)
         finally:
             await window.drain()
+
+    def _torn(self, err: DataError) -> None:
+        """A row that cannot be read was found late."""
+        nothing_sent = not any(t.calls or t.status for t in self._run.tallies.values())
+        self._run.stop(Stop(str(err), 2 if nothing_sent else 1, status="failed"))
+
+    def _window(self, size: int) -> Window | InTurn:
+        return self._windows.open(size)
 
     def _open_steps(self, p: Pass) -> tuple[str, ...]:
         """The steps whose lasting result makes an item one that need not be visited; none where more decides it."""
@@ -159,7 +177,7 @@ class Flow:
         if self._continued or not first:
             known = self._known.cells(item)
             item.cells.update((id, cell) for id, cell in known.items() if id not in plan.steps)
-        if plan.is_chain:
+        if plan.is_chain or not self.side_by_side:
             for node in plan.nodes:
                 await self._node(node, item, first=first)
             return
@@ -193,7 +211,7 @@ class Flow:
                 return
             item.children[node.scope] = self.sources.expand(item, scope, matched=self._continued or not first)
         inner = node.inner
-        window = self._windows.open(BELOW)
+        window = self._window(BELOW)
         try:
             for child in item.children[node.scope]:
                 await window.start(lambda child=child: self._plan(inner, child, first=first))  # type: ignore[misc]

@@ -21,7 +21,7 @@ from typing import Any
 
 from llmpipe.client.batches import gather
 from llmpipe.engine import ledger_schema as schema
-from llmpipe.engine.ledger_read import LedgerReader, Row
+from llmpipe.engine.ledger_read import LedgerReader, Row, reading_uri
 from llmpipe.errors import StorageError
 
 _GROUP = 4000  # rows a transaction at the most, so that a future never waits for long
@@ -42,8 +42,12 @@ class Ledger(LedgerReader):
             faulty.callback(super().close)
             self._ids = {t: self.value(f"SELECT COALESCE(MAX(id), 0) FROM {t}") for t in ("items", "attempts")}  # noqa: S608 - fixed names
             faulty.pop_all()
-        self._queue: queue.SimpleQueue[tuple[str, Row, asyncio.Future[None] | None] | None] = queue.SimpleQueue()
         self._failed: StorageError | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start the writer."""
+        self._queue: queue.SimpleQueue[tuple[str, Row, asyncio.Future[None] | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
 
@@ -134,7 +138,7 @@ def copy_ledger(source: Path, target: Path, changes: Sequence[tuple[str, Row]]) 
     """Copy a ledger, whoever may be reading it, and apply `changes` to the copy. Raises StorageError."""
     try:
         with (
-            closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as old,
+            closing(sqlite3.connect(reading_uri(source), uri=True)) as old,
             closing(_connect(target)) as new,
         ):
             target.chmod(0o600)

@@ -5,12 +5,34 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 
+from llmpipe.client.read_only import read_only
 from llmpipe.errors import StorageError
 
 Row = Sequence[Any] | Mapping[str, Any]
+_no_trace: ContextVar[bool] = ContextVar("no_trace", default=False)
+
+
+@contextmanager
+def leaving_no_trace() -> Iterator[None]:
+    """Within the block ledgers are opened so that not even SQLite's files beside them are made or touched.
+
+    Not for a ledger that this process writes to: what is written after it was opened may not be seen.
+    """
+    before = _no_trace.set(True)
+    try:
+        yield
+    finally:
+        _no_trace.reset(before)
+
+
+def reading_uri(path: Path) -> str:
+    """How a ledger is opened to be read."""
+    return read_only(path) if _no_trace.get() else f"{path.resolve().as_uri()}?mode=ro"
 
 
 class LedgerReader:
@@ -21,7 +43,7 @@ class LedgerReader:
         """Open `path`. Raises StorageError if it is not there or not a ledger."""
         self.path = path
         self._one_at_a_time = threading.Lock()
-        uri = f"{path.resolve().as_uri()}?mode=ro"
+        uri = reading_uri(path)
         try:
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
         except sqlite3.Error as err:

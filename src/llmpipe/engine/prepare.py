@@ -18,6 +18,7 @@ from llmpipe.config.rows import read_rows
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import private_folder
 from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.runs import NoSuchPart
 from llmpipe.engine.tally import Tally
@@ -26,6 +27,7 @@ from llmpipe.policy import Budget
 from llmpipe.types import Model, Usage
 
 if TYPE_CHECKING:
+    from llmpipe.client.budget import Amount
     from llmpipe.client.client import LLMClient
     from llmpipe.client.log import RunLogger
     from llmpipe.client.redact import Redactor
@@ -172,17 +174,23 @@ def open_ledger(pipeline: Pipeline, folder: Path, options: RunOptions) -> tuple[
     """The ledger with this invocation entered; its number; how many calls a killed process left open."""
     ledger = Ledger(private_folder(folder) / "run.db")
     try:
-        left_open = int(ledger.value(_OPEN))
-        invocation = int(ledger.value("SELECT COALESCE(MAX(id), 0) FROM invocations")) + 1
-        ledger.put(_CLOSE_OPEN)
-        ledger.put(
-            "INSERT INTO invocations (id, started_at, pid, command) VALUES (?, ?, ?, ?)",
-            (invocation, time.time(), os.getpid(), options.command),
-        )
+        invocation, left_open = entered(ledger, options)
     except StorageError:
         ledger.close()
         raise
     return ledger, invocation, left_open
+
+
+def entered(ledger: Ledger, options: RunOptions) -> tuple[int, int]:
+    """Enter this invocation into a ledger: its number, and how many calls a killed process left open."""
+    left_open = int(ledger.value(_OPEN))
+    invocation = int(ledger.value("SELECT COALESCE(MAX(id), 0) FROM invocations")) + 1
+    ledger.put(_CLOSE_OPEN)
+    ledger.put(
+        "INSERT INTO invocations (id, started_at, pid, command) VALUES (?, ?, ?, ?)",
+        (invocation, time.time(), os.getpid(), options.command),
+    )
+    return invocation, left_open
 
 
 def _in_order(pipeline: Pipeline) -> list[str]:
@@ -240,6 +248,14 @@ def initial_tallies(
     return tallies
 
 
+def spent(ledger: LedgerReader) -> Amount:
+    """What earlier processes of the run have spent of its budget."""
+    from llmpipe.client.budget import Amount
+
+    calls, usd, tokens = ledger.rows(_SPENT)[0]
+    return Amount(Decimal(str(usd or 0)), tokens or 0, calls)
+
+
 def make_client(
     pipeline: Pipeline, options: RunOptions, *, ledger: Ledger, output: Path, environment: Environment,
     redactor: Redactor, note: Any, logger: RunLogger, providers: Mapping[str, Any],
@@ -250,12 +266,12 @@ def make_client(
     from llmpipe.client.disk_cache import DiskCache
     from llmpipe.client.proxies import Proxies
 
-    calls, usd, tokens = ledger.rows(_SPENT)[0]
+    before = spent(ledger)
     budget = BudgetKeeper(
         effective_budget(pipeline, options),
-        spent_usd=Decimal(str(usd or 0)),
-        spent_tokens=tokens or 0,
-        spent_calls=calls,
+        spent_usd=before.usd or Decimal(0),
+        spent_tokens=before.tokens,
+        spent_calls=before.calls,
     )
     models, proxies = limited_models(pipeline, options), Proxies.from_environment(environment.variables.get)
     return LLMClient(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmpipe.config.fingerprint import Fingerprint, fingerprint
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine import prepare, proven
+from llmpipe.engine.begin import begin_flow, begin_state
 from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
 from llmpipe.engine.files import point_latest, private_folder, sweep_run
@@ -19,12 +21,10 @@ from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.lock import RunLock, refuse_network
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.own_code import load_providers, refuse_code
-from llmpipe.engine.plan import plan_passes
 from llmpipe.engine.record import Record
 from llmpipe.engine.results import Progress, RunReport
 from llmpipe.engine.signals import interruptible
 from llmpipe.engine.state import RunState, Stop
-from llmpipe.engine.unchanged import is_unchanged
 from llmpipe.engine.watch import watch
 from llmpipe.errors import StorageError
 
@@ -129,9 +129,7 @@ class _Invocation:
     async def _logged(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
         run = await self._state(ledger, invocation, output, logger)
         try:
-            flow = Flow(run, plan_passes(self._pipeline, self._choice.wanted), continued=self._has_results())
-            flow.trusted = proven.begin(ledger, self._fingerprint.whole, has_results=self._has_results())
-            self._trust(flow, ledger)
+            flow = begin_flow(Flow, run, self._choice, self._fingerprint)
             with interruptible(run, self._progress):
                 async with watch(run, flow, self._progress, prepare.effective_budget(self._pipeline, self._options)):
                     await self._flow(run, flow)
@@ -155,50 +153,21 @@ class _Invocation:
                 await asyncio.gather(work, return_exceptions=True)
 
     async def _state(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
-        from llmpipe.client.redact import Redactor
-
-        steps, scopes = await prepare.number_things(ledger, self._pipeline, self._redactor.text)
-        client = prepare.make_client(
-            self._pipeline, self._options, ledger=ledger, output=output, environment=self._environment,
-            redactor=self._redactor, note=self._note, logger=logger, providers=self._providers,
+        client = partial(
+            prepare.make_client, self._pipeline, self._options, ledger=ledger, output=output,
+            environment=self._environment, redactor=self._redactor, note=self._note, logger=logger,
+            providers=self._providers,
         )  # fmt: skip
-        return RunState(
-            pipeline=self._pipeline,
-            options=self._options,
-            folder=self._choice.folder,
-            ledger=ledger,
-            client=client,
-            invocation=invocation,
-            step_numbers=steps,
-            scope_numbers=scopes,
-            redactor=self._redactor,
-            values_redactor=Redactor(self._environment.resolved, shapes=False),
-            cost=prepare.coster(self._pipeline),
-            note=self._note,
-            definitions={id: bytes.fromhex(text) for id, text in self._fingerprint.steps.items()},
-            fixed=self._choice.fixed,
-            tallies=prepare.initial_tallies(ledger, self._pipeline, steps, scopes),
-            recall=self._choice.continued is not None,
-        )
-
-    def _has_results(self) -> bool:
-        """True if the ledger begins with results: of an earlier process of this run, or of the run it builds on."""
-        return self._choice.continued is not None or self._choice.base is not None
+        return await begin_state(
+            RunState, self._pipeline, self._options, self._choice, self._fingerprint, folder=self._choice.folder,
+            ledger=ledger, invocation=invocation, client=client, environment=self._environment,
+            redactor=self._redactor, note=self._note,
+        )  # fmt: skip
 
     def _looks_at_all(self) -> bool:
         """True if every item goes through every step."""
         options = self._options
         return options.limit is None and options.key is None and not self._choice.fixed
-
-    def _trust(self, flow: Flow, ledger: Ledger) -> None:
-        """Where the ledger has all items of an unchanged dataset, it stands for the file."""
-        if not self._has_results():
-            return
-        given = self._options.retry_failed is not None or bool(self._choice.fixed)
-        noted = {name for (name,) in ledger.rows("SELECT name FROM datasets")}
-        for scope in self._pipeline.scopes.values():
-            if scope.dataset in noted and (given or is_unchanged(ledger, self._pipeline.datasets[scope.dataset or ""])):
-                flow.sources.complete.add(scope.id)
 
     def _log(self) -> AbstractContextManager[RunLogger]:
         from llmpipe.client.log import log_to

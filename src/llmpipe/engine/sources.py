@@ -189,6 +189,11 @@ class Sources:
         """Take out the items of a child scope below `parent`: there is no list any more that they could be of."""
         self._entering.drop_others(parent, scope, set())
 
+    def forget_all(self, scope: Scope) -> None:
+        """Take out the items of a top scope that earlier processes left, where nothing can be said of its items now."""
+        if self._matched:
+            self._entering.drop_unseen(scope)
+
     def _children_data(self, parent: Item, scope: Scope) -> Iterator[Fresh]:
         prefix = f"{parent.key}/" if parent.key else ""
         if scope.kind == "values":

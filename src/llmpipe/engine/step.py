@@ -43,11 +43,14 @@ class StepRunner:
         self._run, self._step = run, step
         self._number = run.step_numbers[step.id]
         self._sight = Sight(run.pipeline, step, run.wholes, definition=run.definitions[step.id])
-        self._python = PythonStep(step, run.pipeline) if step.kind == "python" else None
+        self._python = self._code() if step.kind == "python" else None
         self._demands = Demands(run.pipeline, step)
         self._model = ModelStep(run, step, self._demands)
         self._evidence = Evidence(run, step)
         self._is_split = run.pipeline.scopes[step.scope].kind == "split"
+
+    def _code(self) -> PythonStep | None:
+        return PythonStep(self._step, self._run.pipeline)
 
     @property
     def tally(self) -> Tally:

@@ -89,3 +89,14 @@ class Window:
                 await asyncio.gather(*left, return_exceptions=True)
         if self._fault is not None:
             raise self._fault
+
+
+class InTurn:
+    """Runs coroutines one after the other, for what is only gone through."""
+
+    async def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run one to its end. Raises its fault."""
+        await work()
+
+    async def drain(self) -> None:
+        """There is nothing to wait for."""

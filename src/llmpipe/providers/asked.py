@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from llmpipe.frozen import frozen
+from llmpipe.providers.estimate import PER_TURN, estimate_tokens
 from llmpipe.providers.table import Target
 from llmpipe.structured.messages import prompt_instructions
 from llmpipe.structured.reduce import Reduced, reduce_for
@@ -34,6 +36,7 @@ class _Kept:
     document: Mapping[str, Any]  # the one that the rest was made of; a caller may change his in place
     reduced: Reduced
     instructions: str
+    tokens: int  # of the native copy, estimated
 
 
 _kept: OrderedDict[tuple[int, str], _Kept] = OrderedDict()
@@ -98,6 +101,13 @@ def asked(request: LLMRequest, target: Target) -> Asked:
     return Asked("json_object" if plain else None, None, told, text)
 
 
+def estimate_sent(request: LLMRequest, target: Target) -> int:
+    """About how many input tokens a provider counts for `request`: its turns, and its schema as it is sent."""
+    given = asked(request, target)
+    native = _of(request.schema, target).tokens if request.schema is not None and given.schema is not None else 0
+    return sum(estimate_tokens(turn.content) + PER_TURN for turn in given.turns) + native
+
+
 def native_name(request: LLMRequest, target: Target) -> str | None:
     """Names what `target` is asked for natively of the request's schema: equal for equal copies; None if nothing is."""
     if request.schema is None:
@@ -126,7 +136,9 @@ def _of(schema: Mapping[str, Any], target: Target) -> _Kept:
     if kept is not None and kept.document == schema:
         return kept
     document = copy.deepcopy(dict(schema))
-    kept = _Kept(document, reduce_for(document, target.dialect.schema_limits), prompt_instructions(document))
+    reduced = reduce_for(document, target.dialect.schema_limits)
+    tokens = estimate_tokens(json.dumps(reduced.schema, ensure_ascii=False, separators=(",", ":"), default=dict))
+    kept = _Kept(document, reduced, prompt_instructions(document), tokens)
     _kept[slot] = kept
     while len(_kept) > _KEPT:
         _kept.popitem(last=False)

@@ -6,7 +6,7 @@ import math
 
 from llmpipe.types import LLMRequest
 
-_PER_TURN = 4  # role and separators
+PER_TURN = 4  # role and separators
 
 
 def estimate_tokens(text: str) -> int:
@@ -35,4 +35,4 @@ def least_tokens(text: str) -> int:
 
 def estimate_input(request: LLMRequest) -> int:
     """About how many input tokens `request` is, turns and their separators; a schema is not counted."""
-    return sum(estimate_tokens(turn.content) + _PER_TURN for turn in request.turns())
+    return sum(estimate_tokens(turn.content) + PER_TURN for turn in request.turns())

@@ -56,7 +56,7 @@ def upper_bound(call: Call, keeper: BudgetKeeper) -> Amount:
     price = highest_price(call.model)
     if price is not None and price.input == price.output == 0 and keeper.budget.tokens is None:
         return ONE_CALL
-    output = _output_limit(call)
+    output = output_limit(call)
     if output is None:
         error = BudgetExceeded(f"{call.model.label} has no max_output_tokens, so its cost has no upper bound")
         error.sent = False
@@ -66,7 +66,8 @@ def upper_bound(call: Call, keeper: BudgetKeeper) -> Amount:
     return Amount(usd, most + output, 1)
 
 
-def _output_limit(call: Call) -> int | None:
+def output_limit(call: Call) -> int | None:
+    """How many tokens the answer may have at most; None if neither the request nor its provider says."""
     own = call.request.max_output_tokens
     return call.target.dialect.default_output_tokens if own is None else own
 
