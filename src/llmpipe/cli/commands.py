@@ -5,6 +5,7 @@ from __future__ import annotations
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("init", "init", "write a small project that runs at once, without a key"),
     ("validate", "validate", "say everything that is wrong with a pipeline file; nothing is sent"),
+    ("plan", "plan", "say what a run would do, and what it would cost; nothing is sent"),
     ("run", "run", "run a pipeline"),
     ("runs", "runs", "list earlier runs, remove them"),
     ("show", "show", "look at a run, a step of it, or one item's whole story"),

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
 # What our own texts use beyond ASCII, for terminals that cannot show it. Data is escaped instead.
-_PLAIN_GLYPHS = {"…": "...", "·": "-", "—": "-", "–": "-", "→": "->", "━": "=", "─": "-", "╸": "-", "×": "x", "≥": ">="}
+_PLAIN_GLYPHS = {
+    "…": "...", "·": "-", "—": "-", "–": "-", "→": "->", "━": "=", "─": "-", "╸": "-", "×": "x", "≥": ">=", "≤": "<=",
+}  # fmt: skip
 
 
 class OutputLost(Exception):

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from llmpipe.cli.console import Console, OutputLost
 from llmpipe.cli.inputs import environment_of, load, pipeline_file
-from llmpipe.cli.parsing import UsageError
+from llmpipe.cli.parsing import CommandParser, UsageError
 from llmpipe.cli.run_flags import APART, parser
 
 TYPE_CHECKING = False  # typing costs more to import than all that --help needs
@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 
 def main(words: Sequence[str], console: Console) -> int:
     """Run the pipeline; the exit code is the run's."""
-    args = _understood(words)
+    args = understood(words, parser(), "run")
+    if args.dry_run:
+        from llmpipe.cli.plan import planned
+
+        return planned(args, console)
     from llmpipe.errors import LlmpipeError
 
     try:
         return _main(args, words, console)
     except LlmpipeError as error:
         if args.json:
-            console.json(_refusal(error, args))
+            console.json(refusal(error, args))
         raise
 
 
@@ -45,7 +49,7 @@ def _main(args: argparse.Namespace, words: Sequence[str], console: Console) -> i
 
         console.err(render(pipeline.warnings, "text"))
     environment = environment_of(pipeline)
-    _prepare(console, pipeline, environment, args)
+    prepare(console, pipeline, environment, args)
     report = _run(pipeline, environment, args, words, console)
     if report is None:
         return 0
@@ -53,7 +57,7 @@ def _main(args: argparse.Namespace, words: Sequence[str], console: Console) -> i
     return report.exit_code
 
 
-def _refusal(error: LlmpipeError, args: argparse.Namespace) -> dict[str, Any]:
+def refusal(error: LlmpipeError, args: argparse.Namespace) -> dict[str, Any]:
     """What --json prints where there was no run."""
     found: dict[str, Any] = {"pipeline_path": args.pipeline, "status": "refused", "exit_code": error.exit_code}
     found |= {"code": error.code, "reason": str(error)}
@@ -61,8 +65,9 @@ def _refusal(error: LlmpipeError, args: argparse.Namespace) -> dict[str, Any]:
     return found if problems is None else {**found, "problems": problems}
 
 
-def _understood(words: Sequence[str]) -> argparse.Namespace:
-    args = parser().read(words)
+def understood(words: Sequence[str], parser: CommandParser, command: str) -> argparse.Namespace:
+    """What was typed behind `command`. Raises UsageError for what does not go together."""
+    args = parser.read(words)
     for name in ("resume", "retry_failed"):
         # `run --resume pipelines/x.yaml`: the file is the pipeline, not a run's name.
         value = getattr(args, name)
@@ -70,7 +75,7 @@ def _understood(words: Sequence[str]) -> argparse.Namespace:
             args.pipeline = value
             setattr(args, name, "last")
     if args.pipeline is None:
-        raise UsageError("name a pipeline file, as in: llmpipe run pipelines/hello.yaml")
+        raise UsageError(f"name a pipeline file, as in: llmpipe {command} pipelines/hello.yaml")
     for one, other in APART:
         if getattr(args, one) and getattr(args, other):
             raise UsageError(f"{_flag(one)} and {_flag(other)} exclude each other")
@@ -85,7 +90,7 @@ def _flag(dest: str) -> str:
     return "--from" if dest == "from_step" else "--" + dest.replace("_", "-")
 
 
-def _prepare(console: Console, pipeline: Pipeline, environment: Environment, args: argparse.Namespace) -> None:
+def prepare(console: Console, pipeline: Pipeline, environment: Environment, args: argparse.Namespace) -> None:
     """Let a crash write below the run's output, without the values of keys."""
     from llmpipe.client.redact import Redactor
     from llmpipe.providers.table import resolve
@@ -149,7 +154,7 @@ def _run(
     command = console.redact("llmpipe run " + shlex.join(words))
     display = _display(args, console)
     try:
-        with _start_apart():
+        with start_apart():
             report = run_pipeline(pipeline, options(args, command), environment=environment, progress=display)
         return replace(
             report,
@@ -169,7 +174,7 @@ def _run(
 
 
 @contextmanager
-def _start_apart() -> Iterator[None]:
+def start_apart() -> Iterator[None]:
     """What the start has made stays to the end, and the search for cycles need not look at it again."""
     import gc
 

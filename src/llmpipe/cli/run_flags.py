@@ -19,6 +19,8 @@ FLAGS: tuple[Flag, ...] = (
         "help": "this step and all that depend on it, on an earlier run's results"}),
     Flag("what runs", ("--base",), {"metavar": "RUN",
         "help": "the run that --only and --from build on (default: the last finished one)"}),
+    Flag("what runs", ("--dry-run",), {"action": "store_true",
+        "help": "run nothing; say what would run, as llmpipe plan does"}),
     Flag("going on", ("--resume",), {"metavar": "RUN|auto", "nargs": "?", "const": "last",
         "help": "go on with an unfinished run (default: the last); auto: go on, or start a run that carries over "
                 "what has not changed"}),
