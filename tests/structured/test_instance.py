@@ -72,6 +72,47 @@ TREE = {
         {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.001},
         {"type": "number", "multipleOf": 0.01, "minimum": 5, "maximum": 6},
         {"type": "integer", "maximum": -1000},
+        {"type": "number", "minimum": -1e308, "maximum": 1e308},
+        *(
+            {"type": "string", "pattern": p, "minLength": 30, "maxLength": 40}
+            for p in (
+                "abc",
+                "^abc",
+                "abc$",
+                "[A-Z]",
+                "\\d{3}",
+                "^[a-z]+$",
+                "^.*$",
+                "^\\S+( \\S+){2,5}$",
+                "^(ab|cdef)+(-\\d+)*$",
+            )
+        ),
+        {"type": "string", "pattern": "^[a-z]{2,}$", "minLength": 25, "maxLength": 25},
+        *(
+            {"type": "string", "format": f, "minLength": 60, "maxLength": 200}
+            for f in (
+                "email",
+                "idn-email",
+                "hostname",
+                "uri",
+                "iri",
+                "uri-reference",
+                "json-pointer",
+                "uri-template",
+                "regex",
+            )
+        ),
+        *(
+            {"type": "string", "format": f, "maxLength": n}
+            for f, n in (
+                ("email", 8),
+                ("hostname", 5),
+                ("uri", 12),
+                ("ipv6", 4),
+                ("json-pointer", 3),
+                ("uri-reference", 2),
+            )
+        ),
         {"type": "object", "minProperties": 2, "additionalProperties": {"type": "integer"}},
         {
             "type": "object",

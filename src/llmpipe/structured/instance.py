@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmpipe.structured.equality import canonical
-from llmpipe.structured.instance_scalars import NotMade, made_number, made_text, made_word, text_for_pattern
+from llmpipe.structured.instance_numbers import NotMade, made_number
+from llmpipe.structured.instance_texts import made_text, made_word, text_for_pattern
 from llmpipe.structured.keywords import TYPES
 from llmpipe.structured.merging import merged
 from llmpipe.structured.recursion import target_of

@@ -1,4 +1,4 @@
-"""Makes numbers and texts that fit bounds, formats and patterns."""
+"""Makes texts that fit formats, patterns and lengths."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import math
 import random
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from re import _constants as ops  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-from llmpipe.structured.formats import CHECKS
+from llmpipe.structured.formats import CHECKS, fits
+from llmpipe.structured.instance_numbers import NotMade
 
 WORDS = (
     "amber basil cedar delta ember fjord grove harbor island juniper kestrel lagoon meadow nectar orchid pebble "
     "quartz river saffron timber umber valley willow yarrow zephyr"
 ).split()
 _TRIES = 40
-
-
-class NotMade(Exception):
-    """This way no value comes out; another may be tried."""
+_ROOM = 12  # characters beyond the shortest that a text made to length may have
 
 
 def made_word(rng: random.Random) -> str:
@@ -30,65 +28,67 @@ def made_word(rng: random.Random) -> str:
     return rng.choice(WORDS)
 
 
-def made_number(schema: Mapping[str, Any], rng: random.Random, *, whole: bool) -> int | float:
-    """A number within the bounds and a multiple of what is asked. Raises NotMade."""
-    step = schema.get("multipleOf", 1 if whole else None)
-    low, high = _bounds(schema, step or 1)
-    if low > high:
-        raise NotMade
-    if step is None:
-        for digits in (1, 2, 4, 8):
-            value = round(rng.uniform(low, high), digits)
-            if _within(value, schema):
-                return value
-        return low + (high - low) / 2
-    first, last = math.ceil(low / step), math.floor(high / step)
-    for _ in range(_TRIES if first <= last else 0):
-        times = rng.randint(first, last)
-        value = times * step
-        if whole and isinstance(value, float):
-            value = int(value) if value.is_integer() else value
-        if _within(value, schema) and (not whole or isinstance(value, int)):
-            return value
-    raise NotMade
-
-
-def _bounds(schema: Mapping[str, Any], step: float) -> tuple[float, float]:
-    lows = [schema[word] for word in ("minimum", "exclusiveMinimum") if word in schema]
-    highs = [schema[word] for word in ("maximum", "exclusiveMaximum") if word in schema]
-    reach = 100 * max(1, math.ceil(step))
-    low = max(lows) if lows else (min(highs) - reach if highs and min(highs) < reach else 0)
-    high = min(highs) if highs else low + reach
-    return low, high
-
-
-def _within(value: float, schema: Mapping[str, Any]) -> bool:
-    low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
-    above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
-    return bool(low <= value <= high and above < value < below)
-
-
 def made_text(schema: Mapping[str, Any], rng: random.Random) -> str:
     """A text of the format, pattern and length that are asked for. Raises NotMade."""
     low, high = int(schema.get("minLength", 0)), schema.get("maxLength", math.inf)
-    for _ in range(_TRIES):
-        text = _text(schema, rng, low, high)
-        if low <= len(text) <= high:
-            return text
+    if schema.get("format") not in CHECKS and "pattern" not in schema:
+        return _words(rng, low, high)
+    for made in (_usual, _fitted):
+        for text in made(schema, rng, low, high):
+            if low <= len(text) <= high:
+                return text
     raise NotMade
 
 
-def _text(schema: Mapping[str, Any], rng: random.Random, low: int, high: float) -> str:
-    if schema.get("format") in CHECKS:
-        return _FORMATS[schema["format"]](rng)
-    if "pattern" in schema:
-        return text_for_pattern(schema["pattern"], rng)
+def _words(rng: random.Random, low: int, high: float) -> str:
     text = " ".join(rng.choice(WORDS) for _ in range(rng.randint(2, 6)))
     while len(text) < low:
         text += " " + rng.choice(WORDS)
     if len(text) > high:
         text = text[: int(high)].strip().ljust(low, "a")
     return text
+
+
+def _usual(schema: Mapping[str, Any], rng: random.Random, _low: int, _high: float) -> Iterator[str]:
+    """Texts as they come, of any length."""
+    for _ in range(_TRIES):
+        if schema.get("format") in CHECKS:
+            yield _FORMATS[schema["format"]](rng)
+        else:
+            yield text_for_pattern(schema["pattern"], rng)
+
+
+def _fitted(schema: Mapping[str, Any], rng: random.Random, low: int, high: float) -> Iterator[str]:
+    """Texts that are made longer or shorter on purpose."""
+    for _ in range(_TRIES):
+        length = rng.randint(low, int(min(high, low + _ROOM)))
+        if schema.get("format") in CHECKS:
+            yield from _stretched(schema["format"], rng, length)
+        else:
+            yield from _drawn_out(schema["pattern"], rng, length)
+
+
+def _stretched(format: str, rng: random.Random, length: int) -> Iterator[str]:
+    """The shortest texts of a format, and one with letters put in until it is long enough."""
+    usual = _FORMATS[format](rng)
+    for text in (*_SHORT.get(format, ()), usual):
+        at = max(text.find("@") + 1, text.find("//") + 2 if "//" in text else 0)
+        more = max(0, length - len(text))
+        labels = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") + "." * (n % 20 == 19) for n in range(more))
+        for longer in (text, text + "a" * more, text[:at] + labels + text[at:]):
+            if fits(format, longer):
+                yield longer
+
+
+def _drawn_out(pattern: str, rng: random.Random, length: int) -> Iterator[str]:
+    """Texts in which the pattern is found, its repetitions as long as they have to be; or with words around it."""
+    compiled, parsed = re.compile(pattern), parser.parse(pattern)
+    shortest = len(_sequence(parsed, rng, {}, [0]))
+    text = _sequence(parsed, rng, {}, [length - shortest])
+    around = _words(rng, length, length)[: max(0, length - len(text))]
+    for longer in (text, text + around, around + text):
+        if compiled.search(longer):
+            yield longer
 
 
 def _date(rng: random.Random) -> str:
@@ -122,38 +122,71 @@ _FORMATS: Mapping[str, Callable[[random.Random], str]] = {
 }
 
 
+_SHORT: Mapping[str, tuple[str, ...]] = {
+    "email": ("a@b.co",),
+    "idn-email": ("a@ü.de",),
+    "hostname": ("a.co", "a"),
+    "idn-hostname": ("ü.de",),
+    "uri": ("ab:c", "https://a.co/"),
+    "iri": ("ab:c", "https://a.co/"),
+    "uri-reference": ("/",),
+    "iri-reference": ("/",),
+    "uri-template": ("/{a}",),
+    "json-pointer": ("/a", ""),
+    "relative-json-pointer": ("0",),
+    "regex": ("a",),
+    "duration": ("P1D",),
+    "ipv4": ("1.1.1.1", "192.168.100.100"),
+    "ipv6": ("::1", "2001:0db8:0000:0000:0000:0000:0000:0001"),
+    "time": ("10:00:00Z", "10:00:00.123456+01:00"),
+    "date-time": ("2026-01-02T10:00:00.123456+01:00",),
+}
+
+
 def text_for_pattern(pattern: str, rng: random.Random) -> str:
-    """A text in which the regular expression is found. Raises NotMade for look-around and other rare means."""
+    """A text in which the regular expression is found. Raises NotMade where 40 tries find none, as for rare means."""
     compiled = re.compile(pattern)
     for _ in range(_TRIES):
         groups: dict[int, str] = {}
-        text = _sequence(parser.parse(pattern), rng, groups)
+        text = _sequence(parser.parse(pattern), rng, groups, None)
         if compiled.search(text):
             return text
     raise NotMade
 
 
-def _sequence(items: Any, rng: random.Random, groups: dict[int, str]) -> str:
-    return "".join(_piece(op, argument, rng, groups) for op, argument in items)
+def _sequence(items: Any, rng: random.Random, groups: dict[int, str], spare: list[int] | None) -> str:
+    """`spare` holds how many characters repetitions should add to the shortest text; None: a few, by chance."""
+    return "".join(_piece(op, argument, rng, groups, spare) for op, argument in items)
 
 
-def _piece(op: Any, argument: Any, rng: random.Random, groups: dict[int, str]) -> str:
+def _piece(op: Any, argument: Any, rng: random.Random, groups: dict[int, str], spare: list[int] | None) -> str:
     if op in (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT):
-        low, high, body = argument
-        times = rng.randint(low, min(high, low + 4)) if high is not ops.MAXREPEAT else low + rng.randint(0, 4)
-        return "".join(_sequence(body, rng, groups) for _ in range(times))
+        return _repeated(*argument, rng, groups, spare)
     if op is ops.SUBPATTERN:
-        text = _sequence(argument[-1], rng, groups)
+        text = _sequence(argument[-1], rng, groups, spare)
         if argument[0] is not None:
             groups[argument[0]] = text
         return text
     if op is ops.BRANCH:
-        return _sequence(rng.choice(argument[1]), rng, groups)
+        return _sequence(rng.choice(argument[1]), rng, groups, spare)
     if op is ops.GROUPREF:
         return groups.get(argument, "")
     if op in (ops.AT, ops.ASSERT, ops.ASSERT_NOT):  # whether it holds is seen in the end
         return ""
     return _character(op, argument, rng)
+
+
+def _repeated(low: Any, high: Any, body: Any, *rest: Any) -> str:
+    rng, groups, spare = rest
+    if spare is None:
+        times = rng.randint(low, min(high, low + 4)) if high is not ops.MAXREPEAT else low + rng.randint(0, 4)
+        return "".join(_sequence(body, rng, groups, None) for _ in range(times))
+    pieces = [_sequence(body, rng, groups, spare) for _ in range(low)]
+    goes_on = rng.choice((0.5, 0.9, 1.0))  # so that the first of several repetitions does not always take it all
+    while spare[0] > 0 and (high is ops.MAXREPEAT or len(pieces) < high) and rng.random() < goes_on:
+        pieces.append(_sequence(body, rng, groups, [0]))
+        spare[0] -= max(1, len(pieces[-1]))
+    return "".join(pieces)
 
 
 def _character(op: Any, argument: Any, rng: random.Random) -> str:
