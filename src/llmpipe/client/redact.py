@@ -88,12 +88,11 @@ class Redactor:
 
     def _thoroughly(self, text: str) -> str:
         """`text` without the values in mixed spellings."""
-        for fragment, value in self._fragments:
-            if fragment in text:
-                if value not in self._mixed:
-                    self._mixed[value] = mixed(value)
-                pattern = self._mixed[value]
-                text = text if pattern is None else pattern.sub(MASK, text)
+        for value in dict.fromkeys(value for fragment, value in self._fragments if fragment in text):
+            if value not in self._mixed:
+                self._mixed[value] = mixed(value)
+            pattern = self._mixed[value]
+            text = text if pattern is None else pattern.sub(MASK, text)
         return text
 
     def text(self, text: str) -> str:
