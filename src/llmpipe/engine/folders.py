@@ -65,7 +65,8 @@ def _owner(number: int) -> str:
 
 def require_writable(pipeline: Pipeline, options: RunOptions) -> None:
     """Raise ConfigError (O524) for every declared output of this run that could not be written at its end."""
-    if options.limit is not None or options.key is not None or options.only:
+    some = options.limit is not None or options.key is not None
+    if (some and options.retry_failed is None) or options.only:
         return  # such a run publishes nothing
     found = []
     for published in pipeline.outputs:

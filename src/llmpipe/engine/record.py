@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llmpipe._version import __version__
-from llmpipe.config.fingerprint import Fingerprint, to_json
-from llmpipe.config.pipeline import Pipeline, may_ask
+from llmpipe.config.fingerprint import Fingerprint
+from llmpipe.config.pipeline import Pipeline, Scope
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.evidence import remove_orphans
 from llmpipe.engine.files import read_json, write_json
@@ -22,6 +18,7 @@ from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.outputs import Publisher, export_steps
 from llmpipe.engine.results import RunReport, Status, StepCounts
+from llmpipe.engine.run_file import closing, opening, previous, schemas_sent, update_status
 from llmpipe.engine.runs import RUN_FILE
 from llmpipe.engine.state import RunState
 from llmpipe.engine.verdict import causes, count_step, disagreements
@@ -29,7 +26,6 @@ from llmpipe.errors import InternalError, ItemError, LlmpipeError
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
-    from llmpipe.client.client import LLMClient
     from llmpipe.client.redact import Redactor
 
 
@@ -47,34 +43,10 @@ class Record:
         self._started = time.time()
         self._clock = time.monotonic()
         earlier = read_json(self._path) or {}
-        self._previous = _previous(choice.folder.parent)
+        self._previous = previous(choice.folder.parent)
         self.maybe_billed = 0
         self._asks = True
-        self._data: dict[str, Any] = {
-            "run": choice.folder.name,
-            "pipeline": pipeline.name,
-            "path": str(pipeline.path.relative_to(pipeline.root)),
-            "status": "running",
-            "exit_code": None,
-            "reason": "",
-            "started_at": earlier.get("started_at", self._started),
-            "finished_at": None,
-            "whole": (options.limit is None and options.key is None and not options.only)
-            or earlier.get("whole", False),
-            "command": redactor.text(options.command),
-            "base": choice.base.run_id if choice.base else earlier.get("base"),
-            "only": choice.only,
-            "from": choice.from_step,
-            "versions": {"llmpipe": __version__, "python": _python()},
-            "fingerprint": to_json(print_),
-            "vars": redactor.data(dict(pipeline.vars)),
-            "overrides": redactor.data(dict(pipeline.overrides)),
-            "models": {name: _model_facts(model) for name, model in pipeline.models.items()},
-            "schemas": _schemas_sent(pipeline),
-            "sources": {str(_relative(s.path, pipeline.root)): s.sha256 for s in pipeline.sources},
-            "totals": earlier.get("totals", {}),
-            "pid": os.getpid(),
-        }
+        self._data = opening(pipeline, options, choice, print_, redactor=redactor, earlier=earlier)
 
     def asks_somebody(self, models: tuple[Model, ...]) -> bool:
         """True if any of the models is a real one, that could have billed a call."""
@@ -109,7 +81,7 @@ class Record:
                 if step.id in self._choice.wanted
             }
             report = self._summed_up(run, reader, numbers, notes)
-        self._data["schemas"] = _schemas_sent(self._pipeline, run.client)
+        self._data["schemas"] = schemas_sent(self._pipeline, run.client)
         self._write(report)
         return report
 
@@ -123,7 +95,8 @@ class Record:
             for id, pair in numbers.items()
         )
         verdict = self._verdict(run, steps)
-        lines, published, trouble = self._results(reader, run.folder, numbers, publish=verdict[1] == 0)
+        publish = verdict[1] == 0 and self._is_publishable(reader, steps)
+        lines, published, trouble = self._results(reader, run.folder, numbers, publish=publish)
         if trouble and verdict[1] == 0:
             verdict = ("failed", 1, trouble)
         wrong = [
@@ -160,16 +133,13 @@ class Record:
 
     def _empty(self, run: RunState, reader: LedgerReader, steps: Iterable[str]) -> tuple[str, ...]:
         """The datasets that the steps run over and that have no rows."""
-        found: dict[str, None] = {}
-        for id in steps:
-            at: str | None = self._pipeline.step(id).scope
-            while at is not None:
-                scope = self._pipeline.scopes[at]
-                sql = "SELECT 1 FROM items WHERE scope = ? AND live = 1 LIMIT 1"
-                if scope.dataset is not None and not reader.rows(sql, (run.scope_numbers[at],)):
-                    found[scope.dataset] = None
-                at = scope.parent
-        return tuple(found)
+        sql = "SELECT 1 FROM items WHERE scope = ? AND live = 1 LIMIT 1"
+        found = [
+            scope.dataset
+            for scope in self._scopes(steps)
+            if scope.dataset is not None and not reader.rows(sql, (run.scope_numbers[scope.id],))
+        ]
+        return tuple(dict.fromkeys(found))
 
     def _results(
         self, reader: LedgerReader, folder: Path, numbers: dict[str, tuple[int, int]], *, publish: bool
@@ -179,7 +149,7 @@ class Record:
         try:
             lines = export_steps(reader, folder, numbers)
             remove_orphans(reader, folder)
-            published = Publisher(self._pipeline, reader).publish() if publish and self._is_whole() else ()
+            published = Publisher(self._pipeline, reader).publish() if publish else ()
         except OSError as err:
             return lines, (), f"results could not be written: {err}"
         except ItemError as err:
@@ -203,8 +173,25 @@ class Record:
             return "partial", 0, ""
         return "complete", 0, ""
 
-    def _is_whole(self) -> bool:
-        return bool(self._data["whole"]) and not self._is_cut()
+    def _is_publishable(self, reader: LedgerReader, steps: tuple[StepCounts, ...]) -> bool:
+        """True if the run has every row, and every row an end.
+
+        A retry in place may look at some rows only; the others have their ends from before.
+        """
+        if not self._is_cut():
+            return bool(self._data["whole"])
+        if not self._data["whole"] or self._options.retry_failed is None or any(counts.unsent for counts in steps):
+            return False
+        read = {name for (name,) in reader.rows("SELECT name FROM datasets")}
+        return {scope.dataset for scope in self._scopes(counts.id for counts in steps)} <= {None, *read}
+
+    def _scopes(self, steps: Iterable[str]) -> Iterator[Scope]:
+        """The scopes in which the steps run, and those around them."""
+        for id in steps:
+            at: str | None = self._pipeline.step(id).scope
+            while at is not None:
+                yield self._pipeline.scopes[at]
+                at = self._pipeline.scopes[at].parent
 
     def _is_cut(self) -> bool:
         """True if this process was to look at some of the rows only; the run may have more."""
@@ -220,29 +207,10 @@ class Record:
         return ""
 
     def _write(self, report: RunReport) -> None:
-        totals = {
-            name: sum(getattr(counts, name) for counts in report.steps)
-            for name in ("items", "succeeded", "failed", "skipped", "unsent", "cached", "calls", "input_tokens",
-                         "output_tokens", "unknown_usage", "unpriced", "retries", "reasks",
-                         "validated", "first_try", "mended", "schema_in_prompt")
-        }  # fmt: skip
-        totals["cost_usd"] = float(sum((counts.cost_usd for counts in report.steps), Decimal(0)))
-        self._data |= {
-            "status": report.status,
-            "exit_code": report.exit_code,
-            "reason": report.reason,
-            "finished_at": time.time(),
-            "duration_s": round(report.duration_s, 3),
-            "maybe_billed": report.maybe_billed,
-            "no_model_called": report.no_model_called,
-            "totals": totals,
-            "steps": [_plain(asdict(counts)) for counts in report.steps],
-            "causes": [_plain(asdict(cause)) for cause in report.causes],
-            "published": [str(_relative(path, self._pipeline.root)) for path in report.published],
-        }
+        self._data |= closing(report, self._pipeline)
         try:
             write_json(self._path, self._data)
-            _update_status(self._choice.folder.parent / "status.json", report)
+            update_status(self._choice.folder.parent / "status.json", report)
         except OSError:
             if report.exit_code == 0:
                 raise
@@ -250,63 +218,6 @@ class Record:
 
 def _python() -> str:
     return sys.version.partition(" ")[0]
-
-
-def _previous(home: Path) -> str:
-    last = (read_json(home / "status.json") or {}).get("last") or {}
-    if not last:
-        return ""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.get("finished_at", 0)))
-    return f"run {last.get('run')}: {last.get('status')}, exit {last.get('exit_code')}, {when}"
-
-
-def _update_status(path: Path, report: RunReport) -> None:
-    data = read_json(path) or {}
-    entry = {"run": report.run_id, "status": report.status, "exit_code": report.exit_code, "finished_at": time.time()}
-    data["last"] = entry
-    if report.exit_code == 0:
-        data["last_success"] = entry
-    write_json(path, data)
-
-
-def _model_facts(model: Model) -> dict[str, Any]:
-    from llmpipe.providers.table import resolve
-
-    target = resolve(model)
-    return {"provider": model.provider, "model": model.model, "origin": target.origin, "key": target.api_key_env}
-
-
-def _schemas_sent(pipeline: Pipeline, client: LLMClient | None = None) -> dict[str, dict[str, Any]]:
-    """What each model that a step may ask gets of the step's schema: how it is sent, and what of it is not.
-
-    `client` knows which of them were refused in this run.
-    """
-    from llmpipe.providers.asked import Sent, sent
-    from llmpipe.providers.table import resolve
-
-    found: dict[str, dict[str, Any]] = {}
-    for step in pipeline.steps:
-        if step.schema is None or step.kind != "model":
-            continue
-        told = {}
-        for name in may_ask(step, pipeline.models):
-            refused = client.schema_refused(name, step.schema.document) if client is not None else None
-            as_planned = sent(step.schema.document, resolve(pipeline.models[name]))
-            told[name] = as_planned if refused is None else Sent("prompt", in_prompt=True, refused=refused)
-        found[step.id] = {name: _without_none(asdict(how)) for name, how in told.items()}
-    return found
-
-
-def _without_none(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in data.items() if v not in (None, ())}
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: float(value) if isinstance(value, Decimal) else value for name, value in data.items()}
-
-
-def _relative(path: Path, root: Path) -> Path:
-    return path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
 
 
 def _shown(path: Path) -> str:
