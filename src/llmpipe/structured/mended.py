@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from llmpipe.late import late
+
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00b4"
-_MARKS = re.compile(rf"[\s\x00-\x1f,:;=\[\]{{}}\\{_QUOTES}]+")
-_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.+-])[+-]?(?:0|[1-9][0-9]{0,60})(?:\.[0-9]{0,60})?(?:[eE][+-]?[0-9]{1,5})?(?![\w.])")
-_WORD = re.compile(r"\b(?:True|False|None)\b")
+_MARKS = late(rf"[\s\x00-\x1f,:;=\[\]{{}}\\{_QUOTES}]+")
+_ESCAPE = late(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_NUMBER = late(r"(?<![\w.+-])[+-]?(?:0|[1-9][0-9]{0,60})(?:\.[0-9]{0,60})?(?:[eE][+-]?[0-9]{1,5})?(?![\w.])")
+_WORD = late(r"\b(?:True|False|None)\b")
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 _NO_WORDS = frozenset(("undefined", "NaN", "Infinity", "-Infinity"))
-_COMMENTS = (re.compile(r"/\*.*?\*/", re.DOTALL), re.compile(r"//[^\n]*"), re.compile(r"#[^\n]*"))
+_COMMENTS = (late(r"/\*.*?\*/", re.DOTALL), late(r"//[^\n]*"), late(r"#[^\n]*"))
 
 
 def says_the_same(value: Any, text: str) -> bool:

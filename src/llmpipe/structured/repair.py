@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from llmpipe.errors import ConfigError, NotJson, Place, Problem
+from llmpipe.late import late
 from llmpipe.structured.measure import MAX_DEPTH, NotPlain, measure
 from llmpipe.structured.mended import says_the_same
 
-_BRACKET = re.compile(r"[\[\]{}]")
+_BRACKET = late(r"[\[\]{}]")
 _CLOSES = {"{": "}", "[": "]"}
 _LONGEST = 200_000  # characters, at about 15 us each
-_SLOW = re.compile(r"\\{64}")  # what json-repair takes a time for that grows with the square
+_SLOW = late(r"\\{64}")  # what json-repair takes a time for that grows with the square
 
 
 def repaired(text: str, failure: NotJson) -> Any:
