@@ -33,6 +33,8 @@ def made_text(schema: Mapping[str, Any], rng: random.Random) -> str:
     low, high = int(schema.get("minLength", 0)), schema.get("maxLength", math.inf)
     if schema.get("format") not in CHECKS and "pattern" not in schema:
         return _words(rng, low, high)
+    if low > high:
+        raise NotMade
     for made in (_usual, _fitted):
         for text in made(schema, rng, low, high):
             if low <= len(text) <= high:
