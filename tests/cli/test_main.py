@@ -134,7 +134,7 @@ def cpu_s(*command: str) -> float:
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"]], ids=" ".join)
 def test_help_costs_little_more_than_starting_python(words: list[str]) -> None:
-    assert cpu_s(sys.executable, "-m", "llmpipe", *words) < 3 * cpu_s(sys.executable, "-c", "pass") + 0.01
+    assert cpu_s(sys.executable, "-m", "llmpipe", *words) < 5 * cpu_s(sys.executable, "-c", "pass") + 0.02
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], *[[*form, "--help"] for form in FORMS]], ids=" ".join)

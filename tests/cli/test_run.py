@@ -302,7 +302,7 @@ def test_an_interrupted_run_says_how_to_go_on(project: Path, number: signal.Sign
     end = time.monotonic() + 20
     while not log.exists() and time.monotonic() < end:
         time.sleep(0.02)
-    time.sleep(0.5)
+    time.sleep(1.5)  # of the five seconds that it takes
     child.send_signal(number)
     out, err = child.communicate(timeout=30)
     assert (child.returncode, out) == (code, "")
