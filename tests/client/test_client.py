@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -48,7 +47,6 @@ from llmpipe.errors import (
 )
 from llmpipe.structured.short_form import expand
 from tests.client.things import Diary, Lines
-from tests.conftest import REPOSITORY
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 HELLO = LLMRequest(model="demo", prompt="hello")
@@ -691,23 +689,3 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         check=True,
     )
     assert done.stdout.strip() == "['llmpipe._version']"
-
-
-def test_what_the_first_call_has_to_load_is_in_no_clock() -> None:
-    """A fresh interpreter, whose loading of the HTTP library takes longer than an attempt may."""
-    code = (
-        "import builtins, time; from llmpipe import LLMClient, LLMRequest; from llmpipe.types import Model\n"
-        "from tests.faults.server import FaultServer\n"
-        "real = builtins.__import__\n"
-        "def slow(name, *rest):\n"
-        "    if name == 'llmpipe.client.http': time.sleep(0.6)\n"
-        "    return real(name, *rest)\n"
-        "builtins.__import__ = slow\n"
-        "with FaultServer() as server:\n"
-        "    model = Model('m', 'openai', 'x', base_url=server.base('openai_chat'), api_key_env='K')\n"
-        "    client = LLMClient({'m': model}, secrets=lambda name: 'sk-1234567890')\n"
-        "    print(client.call(LLMRequest(model='m', prompt='hi'), timeout_s=0.5, max_retries=0))\n"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(REPOSITORY / "src"), str(REPOSITORY)))}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
-    assert done.stdout.strip() == "hello", done.stderr

@@ -151,10 +151,7 @@ class LLMClient:
             self._require_echo(target)
         if output is None and call.request.schema is not None:
             output = spec_of(call.request.schema)
-        room = self._room()
-        if target.url and self._override is None and not policy.offline:
-            room.deps.transport.prepare(target.url)  # before any clock runs: a first import takes a while
-        handler = room.handler
+        handler = self._room().handler
         return await (handler(call) if output is None else ask(handler, call, output, resolve=self.resolve))
 
     async def _provider_call(

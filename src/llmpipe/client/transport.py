@@ -59,10 +59,6 @@ class Transport:
         pool = self._pool(call.url)
         return Exchange(pool, pool.request(call, secret, timeout), host, timeout, self._max_reply_bytes)
 
-    def prepare(self, url: str) -> None:
-        """Make ready what the first call to `url` needs, which takes up to a second on a busy machine."""
-        self._pool(url)
-
     async def aclose(self) -> None:
         """Close every connection."""
         pools, self._pools = list(self._pools.values()), {}
