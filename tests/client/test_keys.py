@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmpipe.client.aim import filled
-from llmpipe.client.keys import digest, key_material, make_cache_key
+from llmpipe.client.keys import KEY_VERSION, digest, key_material, make_cache_key
 from llmpipe.client.naming import named
 from llmpipe.errors import BadRequest
 from llmpipe.policy import Limits
 from llmpipe.providers.table import resolve
-from llmpipe.types import LLMRequest, Model
+from llmpipe.types import LLMRequest, Message, Model
 
 BASE = LLMRequest(model="openai/gpt-5-mini", prompt="hello")
 TEXT = st.text(st.characters(), max_size=20)
@@ -42,6 +42,79 @@ REQUESTS = st.builds(
 
 def keyed(**changes: Any) -> str:
     return make_cache_key(replace(BASE, **changes))
+
+
+SCHEMAS = st.dictionaries(
+    st.sampled_from("abc"), st.fixed_dictionaries({"type": st.sampled_from(["string", "integer"])})
+).map(lambda found: {"type": "object", "properties": dict(sorted(found.items())), "required": sorted(found)})
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "model": st.sampled_from(["openai/gpt-5", "openai/gpt-5-mini", "groq/gpt-5", "anthropic/gpt-5", "gpt-5"]),
+    "prompt": TEXT,
+    "messages": st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": TEXT})),
+    "system_prompt": st.none() | TEXT,
+    "temperature": st.none() | st.floats(0, 2),
+    "top_p": st.none() | st.floats(0, 1),
+    "max_output_tokens": st.none() | st.integers(1, 200_000),
+    "seed": st.none() | st.integers(),
+    "stop": st.lists(TEXT, max_size=3).map(tuple),
+    "reasoning_effort": st.none() | st.sampled_from(["low", "medium", "high"]),
+    "schema": st.none() | SCHEMAS,
+    "extra": st.dictionaries(TEXT, JSON, max_size=2),
+    "sample": st.integers(0, 100),
+    "force_error": st.booleans(),
+    "latency_s": st.none() | st.floats(0.001, 10),
+    "faults": st.dictionaries(st.sampled_from(["timeout", "refusal"]), st.floats(0.01, 1)),
+}
+
+
+def test_every_field_of_a_request_is_known_here() -> None:
+    assert {field.name for field in fields(LLMRequest)} == set(FIELDS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@given(data=st.data())
+def test_two_values_of_a_field_are_two_keys_and_equal_values_one(name: str, data: st.DataObject) -> None:
+    one, two = data.draw(FIELDS[name]), data.draw(FIELDS[name])
+    assert (keyed(**{name: one}) == keyed(**{name: two})) is (written(one) == written(two))
+
+
+def written(value: Any) -> str:
+    """JSON tells 1 and True apart, which == does not."""
+    return json.dumps(value, sort_keys=True)
+
+
+# A changed key is an answer paid again: these change only together with KEY_VERSION, and with a word in the CHANGELOG.
+GOLDEN = {
+    "echo/demo": "470cdc3315b0558c7c128d83524bf8b06c4ed02e72fc3ee6994a562dfd3ce607",
+    "openai/gpt-5-mini": "8c1ea0c8f525c553eaf464901a5a613f933e83b1305a9f4ea08910a76f3f0d94",
+    "openai_responses/gpt-5-mini": "3571ea255f52e2bdfad5b158b68261c123c37a80bb29b8a2feccc715e2ec454c",
+    "anthropic/claude-sonnet-4-5": "fab7e804540fe956ff3a0dc11c7ab9984fb4d95a12e559efd811c7398c907feb",
+    "gemini/gemini-2.5-flash": "dc187d314cf0cb3768b99b5b4f37453a4856be647975252f17a715a97ce17edf",
+    "ollama/llama3.2": "338b713d97f8e3669aaec4fbf870cd3a67902504d0246fb0a05a840d7f40f71b",
+}
+
+
+@pytest.mark.parametrize("model", GOLDEN)
+def test_the_key_of_a_whole_request_stays_what_it_was(model: str) -> None:
+    request = LLMRequest(
+        model=model,
+        prompt="Was ist 1 \u20ac?",
+        messages=[Message("user", "hello"), Message("assistant", "yes")],
+        system_prompt="Answer briefly.",
+        temperature=0.5,
+        top_p=0.9,
+        max_output_tokens=300,
+        seed=7,
+        stop=["END"],
+        reasoning_effort="low",
+        schema=LABEL,
+        extra={"user": "a", "nested": {"b": [1, 2.5, None]}},
+        sample=2,
+        latency_s=0.25,
+        faults={"timeout": 0.5},
+    )
+    assert KEY_VERSION == 1
+    assert make_cache_key(request) == GOLDEN[model]
 
 
 @pytest.mark.parametrize(
