@@ -21,7 +21,8 @@ from typing import Any
 
 from llmpipe.client.batches import gather
 from llmpipe.engine import ledger_schema as schema
-from llmpipe.engine.ledger_read import LedgerReader, Row, reading_uri
+from llmpipe.engine.ledger_read import LedgerReader, Row, reading_uri, reason
+from llmpipe.engine.ledger_versions import make_current
 from llmpipe.errors import StorageError
 
 _GROUP = 4000  # rows a transaction at the most, so that a future never waits for long
@@ -31,11 +32,14 @@ class Ledger(LedgerReader):
     """The open ledger of a run. Create and use it on the event loop's thread; only the writer thread writes."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create `path`. Raises StorageError if the file cannot be written or is of another version."""
+        """Open `path`, or create it. Raises StorageError; LedgerUnreadable, with the file as it was, if it is no ledger
+        that this version knows."""
+        if path.exists():
+            LedgerReader(path).close()
         try:
             self._writer = _opened(path)
         except sqlite3.Error as err:
-            raise StorageError(f"the ledger {path} cannot be used: {err}") from err
+            raise reason(path, "used", err) from err
         with ExitStack() as faulty:
             faulty.callback(self._writer.close)
             super().__init__(path)
@@ -119,15 +123,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """A connection that writes: to a new ledger with its tables, or an old one of this version. Raises StorageError."""
+    """A connection that writes, to a ledger of this version. Raises sqlite3.Error."""
     connection = _connect(path)
     try:
         path.chmod(0o600)
-        connection.executescript(schema.TABLES + schema.VIEWS)
-        connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (str(schema.VERSION),))
-        found = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()[0]
-        if found != str(schema.VERSION):
-            raise StorageError(f"the ledger {path} is of version {found}, this llmpipe writes version {schema.VERSION}")
+        make_current(connection)
     except BaseException:
         connection.close()
         raise
@@ -148,7 +148,7 @@ def copy_ledger(source: Path, target: Path, changes: Sequence[tuple[str, Row]]) 
                 new.execute(sql, row)
             new.execute("COMMIT")
     except sqlite3.Error as err:
-        raise StorageError(f"the ledger {source} could not be copied: {err}") from err
+        raise reason(source, "copied", err) from err
 
 
 _ORDER = {sql: rank for rank, sql in enumerate((schema.INSERT_ITEM, schema.INTEND, schema.SETTLE, schema.PUT_RESULT))}

@@ -10,7 +10,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 
+from llmpipe.client.damage import is_damage
 from llmpipe.client.read_only import read_only
+from llmpipe.engine.ledger_versions import LedgerUnreadable, read_as_current, read_version
 from llmpipe.errors import StorageError
 
 Row = Sequence[Any] | Mapping[str, Any]
@@ -35,24 +37,38 @@ def reading_uri(path: Path) -> str:
     return read_only(path) if _no_trace.get() else f"{path.resolve().as_uri()}?mode=ro"
 
 
+def reason(path: Path, verb: str, err: sqlite3.Error) -> StorageError:
+    """What SQLite says of a ledger, as an error that tells damage from trouble with the disk."""
+    damaged = is_damage(err) or (isinstance(err, sqlite3.OperationalError) and "no such table" in str(err))
+    kind = LedgerUnreadable if damaged else StorageError
+    return kind(f"the ledger {path} cannot be {verb}: {err}")
+
+
 class LedgerReader:
     """A ledger opened to be read. Safe beside a run that writes it, and for several threads (code of the user's own
     walks lists of results in threads)."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`. Raises StorageError if it is not there or not a ledger."""
+        """Open `path`. Raises StorageError; LedgerUnreadable if it is missing or no ledger that this version knows."""
         self.path = path
         self._one_at_a_time = threading.Lock()
-        uri = reading_uri(path)
+        if not path.is_file():
+            raise LedgerUnreadable(f"there is no ledger {path}")
         try:
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+            self._db = sqlite3.connect(
+                reading_uri(path), uri=True, isolation_level=None, timeout=30, check_same_thread=False
+            )
         except sqlite3.Error as err:
-            raise StorageError(f"the ledger {path} cannot be read: {err}") from err
+            raise reason(path, "read", err) from err
         try:
-            self._db.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
+            read_version(self._db, path)
+            read_as_current(self._db)
         except sqlite3.Error as err:
             self._db.close()
-            raise StorageError(f"the ledger {path} cannot be read: {err}") from err
+            raise reason(path, "read", err) from err
+        except StorageError:
+            self._db.close()
+            raise
 
     def rows(self, sql: str, args: Row = ()) -> list[tuple[Any, ...]]:
         """All rows of a small query over what is committed."""
@@ -83,7 +99,7 @@ class LedgerReader:
     def _fault(self, err: sqlite3.DatabaseError) -> StorageError:
         if isinstance(err, sqlite3.ProgrammingError):  # a statement of ours that is wrong, or a reader that is closed
             raise err
-        return StorageError(f"the ledger {self.path} cannot be read: {err}")
+        return reason(self.path, "read", err)
 
     def __enter__(self) -> Self:
         return self

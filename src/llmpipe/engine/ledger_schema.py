@@ -5,7 +5,7 @@ People may query the file (`sqlite3 output/x/7f3a/run.db`); docs/ledger.md expla
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2  # raised by the first change to the tables after a release; docs/ledger.md says how to add a column
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
