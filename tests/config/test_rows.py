@@ -204,3 +204,9 @@ def test_an_array_streams_to_what_json_reads(rows: list[Any], readable: bool) ->
     text = data.decode()
     lines = text.split("\n")
     assert all(lines[line - 1].lstrip(" [,").startswith("{") for line, _ in found)
+
+
+def test_blanks_beside_a_delimiter_belong_to_no_name_unless_the_header_is_quoted(tmp_path: Path) -> None:
+    for head, names in (("id , name", ["id", "name"]), ('"id "," name"', ["id ", " name"]), ('"a;b"', ["a;b"])):
+        rows = rows_of(tmp_path, f"{head}\n{','.join(['x'] * len(names))}\n", "csv")
+        assert [row.data for row in rows] == [dict.fromkeys(names, "x")]

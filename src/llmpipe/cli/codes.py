@@ -173,4 +173,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "an output that could not be written",
         "The folder under `outputs` cannot be written by whoever runs this. Get the right, or change the path.",
     ),
+    "O526": (
+        "a text that a published file cannot hold",
+        "Half of a surrogate pair is no character. Change what makes the text, then continue with --resume.",
+    ),
 }

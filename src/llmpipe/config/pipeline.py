@@ -138,6 +138,7 @@ class Published:
     format: Literal["csv", "tsv", "jsonl", "json", "text"]
     columns: Mapping[str, Expression]  # empty: key and output
     place: Place  # of its `path`
+    escape_formulas: bool = False  # csv, tsv: an apostrophe before text that a spreadsheet would compute
 
 
 @frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from pathlib import Path
 
-from llmpipe.config.fields import Fields, items
+from llmpipe.config.fields import Fields, items, plain
 from llmpipe.config.loading import Loading
 from llmpipe.config.nodes import Node
 from llmpipe.config.paths import display, inside
@@ -67,8 +67,12 @@ def _read(node: Node, scopes: Scopes, references: References, loading: Loading) 
         loading.problems.add(
             "O522", "a text has no columns", node.key_place("columns"), note="set `format: csv`, or remove `columns`"
         )
+    if format not in ("csv", "tsv") and fields.get("escape_formulas") is not None:
+        message = f"'escape_formulas' has no effect on {format}: spreadsheets compute the cells of csv and tsv"
+        loading.problems.add("C207", message, node.key_place("escape_formulas"), hint="remove it")
+    escape = bool(fields.read("escape_formulas", plain, False))
     expressions = _columns(columns, step, scopes, references, loading)
-    return Published(step, path, format, expressions, path_node.place)  # type: ignore[arg-type]
+    return Published(step, path, format, expressions, path_node.place, escape)  # type: ignore[arg-type]
 
 
 def _path(node: Node, loading: Loading) -> Path | None:
@@ -94,6 +98,8 @@ def _columns(
         return {}
     found = {}
     for name, child in node.value.items():
+        if not name:  # readers make one up
+            loading.problems.add("C204", "a column has an empty name", node.key_place(name), hint="give it one")
         expression = loading.expression(child) if child.kind == "str" else None
         if expression is not None:
             reader = Reader(f"column '{name}'", scopes.home(step), child, output=references.output_of(step))

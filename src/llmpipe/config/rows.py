@@ -180,29 +180,37 @@ def _table(part: Part, dataset: Dataset) -> _Numbered:
 
     csv.field_size_limit(MAX_ROW)
     delimiter = "\t" if dataset.format == "tsv" else ","
-    texts = (text for _, text in lines(part.stream, file=part.file))
-    reader = csv.reader(texts, delimiter=delimiter, strict=True)
     names: list[str] = []
+    is_quoted = False
+
+    def texts() -> Iterator[str]:
+        nonlocal is_quoted
+        for _, text in lines(part.stream, file=part.file):
+            is_quoted = is_quoted or (not names and '"' in text)
+            yield text
+
+    reader = csv.reader(texts(), delimiter=delimiter, strict=True)
     began = 1
     try:
         for fields in reader:
             if names and fields:
                 yield began, _named(names, fields, part.file, began)
             elif fields:
-                names = _header(fields, delimiter, part.file, began)
+                names = _header(fields, delimiter, part.file, began, is_quoted=is_quoted)
             began = reader.line_num + 1
     except csv.Error as error:
         said = "a line ends with a bare CR; save it with LF or CRLF" if "new-line" in str(error) else error
         raise DataError(f"not {dataset.format.upper()}: {said}", file=part.file, line=began, code="D302") from None
 
 
-def _header(fields: list[str], delimiter: str, file: str, line: int) -> list[str]:
-    names = [name.strip() for name in fields]
+def _header(fields: list[str], delimiter: str, file: str, line: int, *, is_quoted: bool) -> list[str]:
+    """The names of the columns. Where none is quoted, blanks beside a delimiter belong to no name."""
+    names = fields if is_quoted else [name.strip() for name in fields]
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise DataError(f"two columns are named {twice!r:.80}", file=file, line=line, code="D307")
     other = next((mark for mark in ";\t,|" if mark != delimiter and mark in names[0]), None)
-    if len(names) == 1 and other is not None:
+    if len(names) == 1 and other is not None and not is_quoted:
         message = (
             f"there is one column, {names[0]!r:.80}; its parts seem to be separated by {other!r}, not {delimiter!r}"
         )

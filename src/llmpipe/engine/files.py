@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: temporary, fsync, rename; folders 0700, files 0600."""
+"""Files that are there whole or not at all (temporary, fsync, rename): private, or published for others to read."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import contextlib
 import glob
 import json
 import os
-import tempfile
+import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from llmpipe.engine.items import is_text
 
 _DRAFT = ".part"
 _FORGOTTEN_S = 3600.0
@@ -22,20 +25,52 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def shared_folder(path: Path) -> Path:
+    """Make a folder (and those above it that are missing) that others may look into: 0755 less the umask.
+
+    Raises OSError.
+    """
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(mode=0o755, exist_ok=True)
+    return path
+
+
 @contextlib.contextmanager
-def replacing(path: Path, *, newline: str | None = None) -> Iterator[IO[str]]:
-    """Open a temporary file beside `path` for text; when the block ends well it takes the path's place, durably."""
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """Open a temporary file (0600) for text; when the block ends well it takes the place of `path`, durably."""
     private_folder(path.parent)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.", suffix=_DRAFT)
+    with _drafted(path, mode=0o600, newline=None) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def publishing(path: Path) -> Iterator[IO[str]]:
+    """As `replacing`, for others to read: with the mode of the file that is replaced, else 0644 less the umask.
+
+    Line ends are written as they come.
+    """
+    shared_folder(path.parent)
+    mode = stat.S_IMODE(path.stat().st_mode) & 0o777 if path.is_file() else None
+    with _drafted(path, mode=0o644, newline="") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
+        yield file
+
+
+@contextlib.contextmanager
+def _drafted(path: Path, *, mode: int, newline: str | None) -> Iterator[IO[str]]:
+    draft = path.with_name(f".{path.name[:32]}.{secrets.token_hex(8)}{_DRAFT}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogatepass", newline=newline) as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        draft.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            draft.unlink()
         raise
     _sync_folder(path.parent)
 
@@ -68,9 +103,9 @@ def _sync_folder(path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by the value as indented JSON. Raises OSError."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
     with replacing(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2)
-        file.write("\n")
+        file.write((text if is_text(text) else json.dumps(value, indent=2)) + "\n")  # a path need not be UTF-8
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

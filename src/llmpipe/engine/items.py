@@ -30,17 +30,23 @@ def to_json(value: Any) -> str:
     text = _readable(value)
     if text.isascii():
         return text
-    if not _storable(text):
+    if not is_text(text):
         return json.dumps(value)
     return text.translate(_LINE_ENDS) if any(end in text for end in "\x85\u2028\u2029") else text
 
 
+def is_storable(value: Any) -> bool:
+    """Whether UTF-8 can spell every text in a value."""
+    return is_text(value if isinstance(value, str) else _readable(value))
+
+
 def clean(text: str) -> str:
     """Text that a file can hold: halves of surrogate pairs replaced."""
-    return text if _storable(text) else text.encode("utf-8", "replace").decode("utf-8")
+    return text if is_text(text) else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _storable(text: str) -> bool:
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can spell it: half a surrogate pair is no character."""
     if text.isascii():
         return True
     try:

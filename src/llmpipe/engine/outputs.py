@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from llmpipe.config.pipeline import ROOT_SCOPE, Pipeline, Published
 from llmpipe.engine.entries import ListEntries, StepEntries, entry
-from llmpipe.engine.files import replacing, sweep_drafts
+from llmpipe.engine.files import publishing, replacing, sweep_drafts
+from llmpipe.engine.formats import pieces
 from llmpipe.engine.group_rows import Expand, expander
 from llmpipe.engine.items import to_json
 from llmpipe.engine.ledger_read import LedgerReader
@@ -28,7 +28,6 @@ _BELOW = (
     " JOIN results ON results.item = items.id AND results.step = ?"
     " WHERE items.scope = ? AND items.live = 1 AND items.ord > ? AND items.ord < ? ORDER BY items.ord"
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export_steps(ledger: LedgerReader, folder: Path, steps: Mapping[str, tuple[int, int]]) -> dict[str, int]:
@@ -61,24 +60,11 @@ class Publisher:
         with ExitStack() as written:  # at its end each takes its place
             for published in self._pipeline.outputs:
                 sweep_drafts(published.path)
-                self._write(published, written.enter_context(replacing(published.path, newline="")))
+                written.enter_context(publishing(published.path)).writelines(pieces(published, self._rows(published)))
         return tuple(published.path for published in self._pipeline.outputs)
 
-    def _write(self, published: Published, file: IO[str]) -> None:
-        rows = self._rows(published)
-        if published.format in ("csv", "tsv"):
-            writer = csv.writer(file, delimiter="," if published.format == "csv" else "\t", lineterminator="\n")
-            writer.writerow(published.columns or ("key", "output"))
-            writer.writerows([_cell(value) for value in row.values()] for row in rows)
-        elif published.format == "jsonl":
-            file.writelines(to_json(row) + "\n" for row in rows)
-        elif published.format == "json":
-            _write_array(rows, file)
-        else:
-            texts = (row["output"] if not published.columns else " ".join(map(str, row.values())) for row in rows)
-            file.writelines((text if isinstance(text, str) else to_json(text)) + "\n" for text in texts)
-
-    def _rows(self, published: Published) -> Iterator[dict[str, Any]]:
+    def _rows(self, published: Published) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The key of each row, and its columns."""
         step, scope = self._steps[published.step]
         expand = self._expander(published.step) or (lambda data: data)
         read = {r.path[1] for column in published.columns.values() for r in column.reads if r.path[:1] == ("steps",)}
@@ -86,11 +72,12 @@ class Publisher:
             for row in block:
                 item = _Row(row[0], row[1], row[2], row[3], json.loads(row[4]))
                 if not published.columns:
-                    yield {"key": item.key, "output": json.loads(row[5])}
+                    yield item.key, {"key": item.key, "output": json.loads(row[5])}
                     continue
                 names = {**self._names(item), "item": expand(item.data), "output": json.loads(row[5])}
                 names["steps"] = self._other_steps(published.step, item, sorted(read))
-                yield {name: _evaluated(column, names, name, item.key) for name, column in published.columns.items()}
+                columns = published.columns.items()
+                yield item.key, {name: _evaluated(column, names, name, item.key) for name, column in columns}
 
     def _expander(self, step: str) -> Expand | None:
         numbers = {name: number for name, (number, _) in self._steps.items()}
@@ -166,23 +153,3 @@ def _evaluated(column: Any, names: Mapping[str, Any], name: str, key: str) -> An
         return column.evaluate(names)
     except ItemError as err:
         raise ItemError(f"column '{name}' of item {key}: {err}", code=err.item_code) from err
-
-
-def _cell(value: Any) -> Any:
-    """A value as a spreadsheet takes it: text that it would run as a formula gets an apostrophe in front."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (dict, list)):
-        return to_json(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return value
-
-
-def _write_array(rows: Iterator[dict[str, Any]], file: IO[str]) -> None:
-    file.write("[")
-    for n, row in enumerate(rows):
-        file.write(f"{',' if n else ''}\n  {to_json(row)}")
-    file.write("\n]\n")

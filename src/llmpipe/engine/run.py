@@ -14,7 +14,7 @@ from llmpipe.engine import prepare, proven
 from llmpipe.engine.begin import begin_flow, begin_state
 from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
-from llmpipe.engine.files import point_latest, private_folder, sweep_run
+from llmpipe.engine.files import point_latest, private_folder, shared_folder, sweep_run
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.folders import require_writable, writing
 from llmpipe.engine.ledger import Ledger
@@ -59,7 +59,7 @@ def run_pipeline(pipeline: Pipeline, options: RunOptions, *, environment: Enviro
 
 def _prepare_output(output: Path) -> None:
     """Raises OSError, StorageError."""
-    private_folder(output)
+    shared_folder(output)  # where `outputs` usually lie
     refuse_network(output)
     ignore = output / ".gitignore"
     if not ignore.exists():
