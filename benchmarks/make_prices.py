@@ -30,8 +30,6 @@ SOURCES = {
     "together": "together",
 }
 ALIASES = {"openai_responses": "openai"}
-# Servers that people run themselves, each with the hosts where the same software is sold as a service.
-FREE = {"echo": [], "ollama": ["ollama.com"], "vllm": [], "llamacpp": [], "lmstudio": []}
 
 
 def number(value: Decimal | None) -> str | None:
@@ -48,8 +46,12 @@ def level(price: Any, above: int) -> Decimal | None:
 
 
 def row(prices: types.ModelPrice) -> list[Any] | None:
-    """[input, output, cached_input, [[above, input, output, cached_input], ...]] or None for what is no text model."""
-    parts = (prices.input_mtok, prices.output_mtok, prices.cache_read_mtok)
+    """[input, output, cached_input, cache_write, cache_write_1h, tiers] or None for what is no text model.
+
+    A tier is [above, input, output, cached_input, cache_write, cache_write_1h].
+    """
+    names = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
+    parts = [getattr(prices, name, None) for name in names]
     if parts[0] is None or parts[1] is None:
         return None
     starts = sorted({t.start for p in parts if isinstance(p, types.TieredPrices) for t in p.tiers})
@@ -97,7 +99,6 @@ def main() -> None:
     head = {
         "as_of": day.isoformat(),
         "source": f"genai-prices {version('genai-prices')}",
-        "free": FREE,
         "same": ALIASES,
     }
     rows = ",\n".join(

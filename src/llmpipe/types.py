@@ -102,6 +102,7 @@ class Usage:
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None  # of cache_write_tokens: kept for an hour, at a price of their own
 
     def __add__(self, other: Usage) -> Usage:
         def plus(a: int | None, b: int | None) -> int | None:
@@ -178,6 +179,8 @@ class Price:
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
     as_of: str = ""  # ISO date of the snapshot, or "" for a price from the pipeline file
 
 

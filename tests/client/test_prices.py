@@ -52,14 +52,17 @@ def test_an_unknown_price_is_none_and_never_0(provider: str, id: str) -> None:
     assert cost_of(model(provider, id), Usage(1, 1)) is None
 
 
-@pytest.mark.parametrize("provider", ["echo", "ollama", "vllm", "llamacpp", "lmstudio"])
-def test_what_runs_at_home_is_free_also_without_usage(provider: str) -> None:
-    assert cost_of(model(provider, "any"), Usage()) == 0
+@pytest.mark.parametrize("provider", ["ollama", "vllm", "llamacpp", "lmstudio"])
+def test_what_people_run_themselves_is_of_unknown_price_until_the_file_says_0(provider: str) -> None:
+    assert cost_of(model(provider, "any"), Usage(10, 10)) is None
+    assert cost_of(model(provider, "any", price=Price(D(0), D(0))), Usage()) == 0
 
 
-def test_the_same_software_sold_as_a_service_is_not_free() -> None:
-    assert price_of(model("ollama", "gpt-oss:120b", base_url="https://ollama.com")) is None
-    assert price_of(model("ollama", "gpt-oss:120b", base_url="https://notollama.com")) is not None
+@pytest.mark.parametrize("price", [None, Price(D(1), D(2))])
+def test_echo_costs_nothing_whatever_the_file_says(price: Price | None) -> None:
+    made = model("echo", "any", price=price)
+    assert cost_of(made, Usage(1_000_000, 1_000_000)) == cost_of(made, Usage()) == 0
+    assert highest_price(made) == Price(D(0), D(0))
 
 
 def test_the_price_in_the_file_wins() -> None:
@@ -92,6 +95,31 @@ def test_cost(usage: Usage, dollars: str) -> None:
     assert cost(usage, Price(D(1), D(10), D("0.1"))) == D(dollars)
 
 
+WRITES = Usage(1_000_000, 0, cached_tokens=200_000, cache_write_tokens=500_000, cache_write_1h_tokens=100_000)
+
+
+@pytest.mark.parametrize(
+    ("price", "dollars"),
+    [
+        (Price(D(1), D(10)), "1.2"),  # 0.3 + 0.2 + 0.4 x 1.25 + 0.1 x 2
+        (Price(D(1), D(10), D("0.1")), "1.02"),
+        (Price(D(1), D(10), D("0.1"), D(3)), "1.82"),  # an hour costs no less than a while
+        (Price(D(1), D(10), D("0.1"), D(1), D(7)), "1.42"),
+        (Price(D(1), D(10), D("0.1"), D(0), D(0)), "0.32"),
+    ],
+)
+def test_what_is_written_to_the_providers_cache_has_prices_of_its_own(price: Price, dollars: str) -> None:
+    assert cost(WRITES, price) == D(dollars)
+
+
+def test_the_snapshot_knows_what_cache_writes_cost() -> None:
+    written = Usage(1_000_000, 0, cache_write_tokens=1_000_000)
+    for_an_hour = Usage(1_000_000, 0, cache_write_tokens=1_000_000, cache_write_1h_tokens=1_000_000)
+    claude, gpt = model("anthropic", "claude-sonnet-4-5"), model("openai", "gpt-5.6-cyber")
+    assert [cost_of(claude, u) for u in (written, for_an_hour)] == [D("7.5"), D(12)]  # its tier above 200,000 tokens
+    assert [cost_of(gpt, u) for u in (written, for_an_hour)] == [D("15.625"), D(25)]
+
+
 def test_cached_input_without_a_price_of_its_own_costs_as_input() -> None:
     assert cost(Usage(1_000_000, 0, cached_tokens=1_000_000), Price(D(1), D(10))) == 1
 
@@ -103,12 +131,12 @@ def test_unknown_usage_has_no_cost(usage: Usage) -> None:
 
 def test_every_provider_of_the_snapshot_has_a_row_and_its_prices_are_numbers() -> None:
     data = prices._snapshot()
-    named = {*data["providers"], *data["free"], *data["same"]}
+    named = {*data["providers"], *data["same"]}
     assert named <= set(PROVIDERS)
     assert dt.date.fromisoformat(as_of()) > dt.date(2026, 1, 1)
     for entry in data["providers"].values():
         for row in [*entry["exact"].values(), *entry["prefix"].values()]:
-            levels = [row[:3], *(tier[1:] for tier in row[3])]
+            levels = [row[:5], *(tier[1:] for tier in row[5])]
             for level in levels:
                 assert all(D(number) >= 0 for number in level if number is not None)
-            assert [tier[0] for tier in row[3]] == sorted(tier[0] for tier in row[3])
+            assert [tier[0] for tier in row[5]] == sorted(tier[0] for tier in row[5])

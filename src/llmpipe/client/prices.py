@@ -1,6 +1,6 @@
 """What tokens cost: the price in the pipeline file, else a dated snapshot that ships with the package, else unknown.
 
-An unknown price is None, never 0. Local providers are free by a row of the snapshot.
+An unknown price is None, never 0; what people run themselves has a price only if the pipeline file says so.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from llmpipe.frozen import frozen
+from llmpipe.providers.rows import PROVIDERS
 from llmpipe.types import Model, Price, Usage
 
 MILLION = Decimal(1_000_000)
-_FREE: list[Any] = ["0", "0", None, []]
+_WRITE, _WRITE_1H = Decimal("1.25"), Decimal(2)
+_NOTHING = Price(Decimal(0), Decimal(0))
 
 
 @frozen
@@ -28,8 +29,19 @@ class Tier:
 
 
 def price_of(model: Model) -> Price | None:
-    """The price of a model's tokens, or None if nobody knows. The pipeline file's own price wins."""
+    """The price of a model's tokens, or None if nobody knows. The pipeline file's own price wins.
+
+    A provider that bills nothing costs nothing, whatever the file says.
+    """
+    if not bills(model.provider):
+        return _NOTHING
     return _known(model)[0] if model.price is None else model.price
+
+
+def bills(provider: str) -> bool:
+    """False if the provider is llmpipe itself, which nobody pays."""
+    row = PROVIDERS.get(provider)
+    return row is None or row.bills
 
 
 def highest_price(model: Model) -> Price | None:
@@ -59,7 +71,8 @@ def cost(usage: Usage, price: Price | None) -> Decimal | None:
     """USD for `usage` at `price`; None if either is unknown.
 
     Tokens read from the provider's prompt cache cost `cached_input`, or the price of input where that is unknown
-    (facts A5: cached tokens are part of the input). A free model costs 0 whatever was used.
+    (facts A5: cached tokens are part of the input); those written to it as `write_price` says. A free model costs 0
+    whatever was used.
     """
     if price is None:
         return None
@@ -69,8 +82,23 @@ def cost(usage: Usage, price: Price | None) -> Decimal | None:
         return None
     cached = min(usage.cached_tokens or 0, usage.input_tokens)
     cached_price = price.input if price.cached_input is None else price.cached_input
-    total = (usage.input_tokens - cached) * price.input + cached * cached_price + usage.output_tokens * price.output
-    return total / MILLION
+    written = min(usage.cache_write_tokens or 0, usage.input_tokens - cached)
+    for_1h = min(usage.cache_write_1h_tokens or 0, written)
+    total = (usage.input_tokens - cached - written) * price.input + cached * cached_price
+    total += (written - for_1h) * write_price(price) + for_1h * write_price(price, hour=True)
+    return (total + usage.output_tokens * price.output) / MILLION
+
+
+def write_price(price: Price, *, hour: bool = False) -> Decimal:
+    """What a million tokens cost that are written to the provider's prompt cache, there to stay for an `hour` or less.
+
+    Where it is unknown, as the providers charge that charge for it: 1.25 times the input, 2 times for an hour
+    (https://platform.claude.com/docs/en/build-with-claude/prompt-caching#pricing).
+    """
+    usual = price.input * _WRITE if price.cache_write is None else price.cache_write
+    if not hour:
+        return usual
+    return max(usual, price.input * _WRITE_1H) if price.cache_write_1h is None else price.cache_write_1h
 
 
 def as_of() -> str:
@@ -85,17 +113,8 @@ def _snapshot() -> dict[str, Any]:
     return data
 
 
-def _free_row(provider: str, base_url: str) -> list[Any] | None:
-    """The row of what people run themselves; None where the same software is sold as a service, and for all others."""
-    sold_at = _snapshot()["free"].get(provider)
-    if sold_at is None:
-        return None
-    host = urlsplit(base_url).hostname or ""
-    return None if any(host == name or host.endswith("." + name) for name in sold_at) else _FREE
-
-
 def _row(provider: str, model: str) -> list[Any] | None:
-    """The row [input, output, cached_input, tiers] of a model: by its exact id, without its date, by its beginning.
+    """The row of a model (`_price` says what it has): by its exact id, without its date, by its beginning.
 
     The letters' case does not count. Of several listed beginnings the longest wins.
     """
@@ -124,18 +143,19 @@ def _tiers(model: Model) -> tuple[Tier, ...]:
 
 
 def _known(model: Model) -> tuple[Price | None, tuple[Tier, ...]]:
-    return _listed(model.provider, model.model, model.base_url or "")
+    return _listed(model.provider, model.model)
 
 
 @lru_cache(maxsize=1024)
-def _listed(provider: str, id: str, base_url: str) -> tuple[Price | None, tuple[Tier, ...]]:
+def _listed(provider: str, id: str) -> tuple[Price | None, tuple[Tier, ...]]:
     """What the snapshot knows: the price, and those of longer inputs."""
-    row = _free_row(provider, base_url) or _row(provider, id)
+    row = _row(provider, id)
     if row is None:
         return None, ()
-    return _price(row), tuple(Tier(int(above), _price(prices)) for above, *prices in row[3])
+    return _price(row), tuple(Tier(int(above), _price(prices)) for above, *prices in row[5])
 
 
 def _price(row: list[Any]) -> Price:
-    cached = None if row[2] is None else Decimal(row[2])
-    return Price(Decimal(row[0]), Decimal(row[1]), cached, as_of())
+    """The price in a row that begins with input, output, cached_input, cache_write, cache_write_1h."""
+    cached, write, write_1h = (None if value is None else Decimal(value) for value in row[2:5])
+    return Price(Decimal(row[0]), Decimal(row[1]), cached, write, write_1h, as_of())

@@ -118,10 +118,11 @@ def read_params(fields: Fields) -> Mapping[str, Any]:
 def _price(fields: Fields) -> Price | None:
     if fields.node is None:
         return None
-    read = {k: fields.read(k, lambda n: Decimal(n.raw), None) for k in ("input", "output", "cached_input")}
-    if read["input"] is None or read["output"] is None:
-        return None
-    return Price(input=read["input"], output=read["output"], cached_input=read["cached_input"])
+    input, output, cached, write, write_1h = (
+        fields.read(name, lambda n: Decimal(n.raw), None)
+        for name in ("input", "output", "cached_input", "cache_write", "cache_write_1h")
+    )
+    return None if input is None or output is None else Price(input, output, cached, write, write_1h)
 
 
 def _reachable(model: Model, fields: Fields, loading: Loading) -> bool:

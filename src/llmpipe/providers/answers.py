@@ -27,7 +27,10 @@ from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, 
 
 @frozen
 class Answer:
-    """What a reply says, in no provider's shape. `reason` is the provider's own word for how it ended."""
+    """What a reply says, in no provider's shape. `reason` is the provider's own word for how it ended.
+
+    `completion` is the length of the answer as the provider itself counts it, where a limit binds it.
+    """
 
     text: str
     finish: Finish
@@ -36,6 +39,7 @@ class Answer:
     model: str = ""
     reasoning: str | None = None
     refusal: str = ""
+    completion: int | None = None
 
 
 def http_call(
@@ -123,6 +127,8 @@ def conclude(answer: Answer, reply: HttpReply, target: Target, request: LLMReque
     if thought is not None:
         reasoning = "\n\n".join(part for part in (answer.reasoning, thought[0]) if part)
         answer = replace(answer, text=thought[1], reasoning=reasoning)
+    if answer.text and answer.usage.output_tokens == 0:  # a text has tokens: they were not counted
+        answer = replace(answer, usage=replace(answer.usage, output_tokens=None))
     kind, why = _verdict(answer, target, request)
     if kind is not None:
         raise kind(
@@ -166,8 +172,8 @@ def _verdict(answer: Answer, target: Target, request: LLMRequest | None) -> tupl
 
 def _full(answer: Answer, target: Target, request: LLMRequest | None) -> bool:
     allowed = request.max_output_tokens if request is not None else None
-    spent = answer.usage.output_tokens
-    return target.dialect.cut_when_full and allowed is not None and spent is not None and spent >= allowed
+    length = answer.completion
+    return target.dialect.cut_when_full and allowed is not None and length is not None and length >= allowed
 
 
 def _spent(usage: Usage) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 from llmpipe.providers.answers import Answer, bad_reply, conclude, http_call, open_reply, refuse_unsupported
 from llmpipe.providers.asked import Asked, asked
-from llmpipe.providers.body import as_count, as_map, as_text
+from llmpipe.providers.body import as_count, as_list, as_map, as_text
 from llmpipe.providers.stream import Event, error_of
 from llmpipe.providers.table import Target
+from llmpipe.providers.usage import grown, larger, reported, usage_of
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 # Facts A4; a reason that is not here (pause_turn, tool_use, compaction, one of next year) is not completion.
@@ -57,7 +58,7 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
         text="".join(as_text(part.get("text")) for part in parts if part.get("type") == "text"),
         finish=FINISH.get(reason, "incomplete"),
         reason=reason,
-        usage=_usage(as_map(data.get("usage"))),
+        usage=usage_in(data),
         model=as_text(data.get("model")),
         reasoning="\n".join(as_text(part.get("thinking")) for part in parts if part.get("type") == "thinking"),
         refusal=": ".join(refusal),
@@ -92,7 +93,7 @@ class Streamed:
             self._add_delta(as_count(data.get("index")) or 0, as_map(data.get("delta")))
         elif kind == "message_delta":
             self._message |= as_map(data.get("delta"))
-            self._usage |= {name: value for name, value in as_map(data.get("usage")).items() if value is not None}
+            self._usage = grown(self._usage, data.get("usage"))
 
     def body(self) -> Mapping[str, Any]:
         """A `message` of what has come."""
@@ -119,15 +120,31 @@ def _output_config(ask: Asked, request: LLMRequest) -> dict[str, Any] | None:
     return config or None
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
+def usage_in(data: Mapping[str, Any]) -> Usage:
+    """The usage in a body: the sum of its iterations where it names them, for the fields beside them leave some out.
+
+    A compaction of the conversation, or an advisor's answer, is billed and counted in `iterations` alone
+    (https://platform.claude.com/docs/en/build-with-claude/compaction#understanding-usage).
+    """
+    usage = as_map(data.get("usage"))
+    billed = [_counts(as_map(entry)) for entry in as_list(usage.get("iterations"))]
+    return larger(_counts(usage), sum(billed, Usage()))
+
+
+def _counts(usage: Mapping[str, Any]) -> Usage:
     """The whole input is input + cache_creation + cache_read: `input_tokens` is without the cached part (facts A5)."""
-    plain = as_count(usage.get("input_tokens"))
-    written = as_count(usage.get("cache_creation_input_tokens"))
-    read = as_count(usage.get("cache_read_input_tokens"))
-    return Usage(
-        input_tokens=None if plain is None else plain + (written or 0) + (read or 0),
-        output_tokens=as_count(usage.get("output_tokens")),
-        cached_tokens=read,
-        cache_write_tokens=written,
-        reasoning_tokens=as_count(as_map(usage.get("output_tokens_details")).get("thinking_tokens")),
+    plain = reported(usage, "input_tokens")
+    read = reported(usage, "cache_read_input_tokens")
+    for_1h = reported(usage, "cache_creation.ephemeral_1h_input_tokens")
+    split = [n for n in (reported(usage, "cache_creation.ephemeral_5m_input_tokens"), for_1h) if n is not None]
+    written = reported(usage, "cache_creation_input_tokens")
+    if split:
+        written = max(written or 0, sum(split))
+    return usage_of(
+        input=None if plain is None else plain + (written or 0) + (read or 0),
+        output=reported(usage, "output_tokens"),
+        cached=read,
+        written=written,
+        written_1h=for_1h,
+        reasoning=reported(usage, "output_tokens_details.thinking_tokens"),
     )

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from llmpipe.providers.answers import Answer, bad_reply, conclude, http_call, open_reply, refuse_unsupported
 from llmpipe.providers.asked import Asked, asked
-from llmpipe.providers.body import as_count, as_list, as_map, as_text, first_map
+from llmpipe.providers.body import as_list, as_map, as_text, first_map
 from llmpipe.providers.stream import Event, error_of
 from llmpipe.providers.table import Target
+from llmpipe.providers.usage import grown, reported, usage_of
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 _ROLES = {"assistant": "model", "user": "user"}
@@ -60,7 +61,7 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
         text="".join(as_text(part.get("text")) for part in parts if part.get("thought") is not True),
         finish=finish,
         reason=reason,
-        usage=_usage(as_map(data.get("usageMetadata"))),
+        usage=usage_in(data),
         model=as_text(data.get("modelVersion")),
         reasoning="".join(as_text(part.get("text")) for part in parts if part.get("thought") is True),
     )
@@ -84,9 +85,11 @@ class Streamed:
             self.complete = self.done = True
             return
         data = as_map(event.data)
-        for name in ("promptFeedback", "usageMetadata", "modelVersion", "responseId"):
+        for name in ("promptFeedback", "modelVersion", "responseId"):
             if data.get(name):
                 self._head[name] = data[name]
+        if data.get("usageMetadata"):
+            self._head["usageMetadata"] = grown(self._head.get("usageMetadata"), data["usageMetadata"])
         candidate = first_map(data.get("candidates"))
         self._candidate |= {name: value for name, value in candidate.items() if name != "content"}
         for part in as_list(as_map(candidate.get("content")).get("parts")):
@@ -144,17 +147,15 @@ def _finish(candidate: Mapping[str, Any], feedback: Mapping[str, Any]) -> tuple[
     return FINISH.get(reason, "incomplete"), reason
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    """Thoughts are billed as output; a field is absent when it is 0, so the total tells which it is (facts A5)."""
-    prompt, total = as_count(usage.get("promptTokenCount")), as_count(usage.get("totalTokenCount"))
-    said, thought = as_count(usage.get("candidatesTokenCount")), as_count(usage.get("thoughtsTokenCount"))
-    tools = as_count(usage.get("toolUsePromptTokenCount"))
-    output = None if said is None and thought is None else (said or 0) + (thought or 0)
-    if output is None and prompt is not None and total is not None:
-        output = max(0, total - prompt - (tools or 0))
-    return Usage(
-        input_tokens=None if prompt is None else prompt + (tools or 0),
-        output_tokens=output,
-        cached_tokens=as_count(usage.get("cachedContentTokenCount")),
-        reasoning_tokens=thought,
+def usage_in(data: Mapping[str, Any]) -> Usage:
+    """The usage in a body. Thoughts are billed as output; a field is absent when it is 0 (facts A5)."""
+    usage = as_map(data.get("usageMetadata"))
+    prompt, tools = reported(usage, "promptTokenCount"), reported(usage, "toolUsePromptTokenCount")
+    said, thought = reported(usage, "candidatesTokenCount"), reported(usage, "thoughtsTokenCount")
+    return usage_of(
+        input=None if prompt is None else prompt + (tools or 0),
+        output=None if said is None and thought is None else (said or 0) + (thought or 0),
+        total=reported(usage, "totalTokenCount"),
+        cached=reported(usage, "cachedContentTokenCount"),
+        reasoning=thought,
     )

@@ -8,11 +8,12 @@ from typing import Any
 from llmpipe.errors import ContextTooLong, StreamCut
 from llmpipe.providers.answers import Answer, bad_reply, conclude, http_call, open_reply, refuse_unsupported
 from llmpipe.providers.asked import Asked, asked
-from llmpipe.providers.body import as_count, as_map, as_text
+from llmpipe.providers.body import as_map, as_text
 from llmpipe.providers.classify import raw_text
 from llmpipe.providers.estimate import estimate_tokens, least_tokens
 from llmpipe.providers.stream import Event, error_of
 from llmpipe.providers.table import Target
+from llmpipe.providers.usage import reported, usage_of
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Message, Usage
 
 FINISH: Mapping[str, Finish] = {"stop": "stop", "length": "length"}
@@ -62,7 +63,7 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
         raise StreamCut(
             f"{target.label}: the reply is not marked as done", status=reply.status, raw=raw_text(reply), billed="maybe"
         )
-    usage = Usage(as_count(data.get("prompt_eval_count")), as_count(data.get("eval_count")))
+    usage = usage_in(data)
     _check_read_whole(usage, reply, target, request)
     reason = as_text(data.get("done_reason"))
     answer = Answer(
@@ -116,6 +117,11 @@ class Streamed:
             return {**self._error, "partial": "".join(self._content)}
         message = {"role": "assistant", "content": "".join(self._content), "thinking": "".join(self._thinking)}
         return {**self._last, "message": message}
+
+
+def usage_in(data: Mapping[str, Any]) -> Usage:
+    """The usage in a body."""
+    return usage_of(input=reported(data, "prompt_eval_count"), output=reported(data, "eval_count"))
 
 
 def _format(ask: Asked) -> Any:

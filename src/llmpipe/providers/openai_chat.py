@@ -7,10 +7,11 @@ from typing import Any
 
 from llmpipe.providers.answers import Answer, bad_reply, conclude, http_call, open_reply, refuse_unsupported
 from llmpipe.providers.asked import Asked, asked
-from llmpipe.providers.body import as_count, as_list, as_map, as_text, first_map
+from llmpipe.providers.body import as_list, as_map, as_text, first_map
 from llmpipe.providers.classify import classify
 from llmpipe.providers.stream import Event, error_of
 from llmpipe.providers.table import Target
+from llmpipe.providers.usage import grown, reported, usage_of
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 # Facts A4. "eos" is Together's and "model_length" Mistral's; a reason that is not here is not completion.
@@ -66,10 +67,11 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
         text=text,
         finish=finish,
         reason=reason,
-        usage=_usage(as_map(data.get("usage"))),
+        usage=usage_in(data),
         model=as_text(data.get("model")),
         reasoning=as_text(message.get("reasoning_content")) or as_text(message.get("reasoning")) or thought,
         refusal=refusal,
+        completion=reported(as_map(data.get("usage")), "completion_tokens", "output_tokens"),
     )
     return conclude(answer, reply, target, request)
 
@@ -91,7 +93,8 @@ class Streamed:
             self.complete = self.done = True
             return
         data = as_map(event.data)
-        self._head |= {k: data[k] for k in ("id", "model", "usage") if data.get(k)}
+        self._head |= {k: data[k] for k in ("id", "model") if data.get(k)}
+        self._add_usage(data.get("usage") or as_map(data.get("x_groq")).get("usage"))
         for choice in as_list(data.get("choices")):
             if as_map(choice).get("index", 0) == 0:
                 self._add_choice(as_map(choice))
@@ -103,7 +106,12 @@ class Streamed:
         message = {name: "".join(parts) or None for name, parts in self._texts.items()}
         return {**self._head, "choices": [{"index": 0, "message": message, **self._choice}] if self._choice else []}
 
+    def _add_usage(self, usage: Any) -> None:
+        if as_map(usage):
+            self._head["usage"] = grown(self._head.get("usage"), usage)
+
     def _add_choice(self, choice: Mapping[str, Any]) -> None:
+        self._add_usage(choice.get("usage"))  # Moonshot's place for it
         delta = as_map(choice.get("delta"))
         text, thought = _content(delta.get("content"))
         self._texts["content"].append(text)
@@ -130,14 +138,42 @@ def _content(content: Any) -> tuple[str, str]:
     return text, "".join(as_text(thought.get("text")) for thought in thoughts)
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    """Cached is part of the prompt, reasoning of the completion (facts A5); DeepSeek names its cache hits apart."""
-    prompt, completion = as_map(usage.get("prompt_tokens_details")), as_map(usage.get("completion_tokens_details"))
-    cached = as_count(prompt.get("cached_tokens"))
-    return Usage(
-        input_tokens=as_count(usage.get("prompt_tokens")),
-        output_tokens=as_count(usage.get("completion_tokens")),
-        cached_tokens=cached if cached is not None else as_count(usage.get("prompt_cache_hit_tokens")),
-        cache_write_tokens=as_count(prompt.get("cache_write_tokens")),
-        reasoning_tokens=as_count(completion.get("reasoning_tokens")),
+def usage_in(data: Mapping[str, Any]) -> Usage:
+    """The usage in a body. Cached is part of the prompt, reasoning of the completion (facts A5) unless it cannot be.
+
+    Beside OpenAI's names stand DeepSeek's (`prompt_cache_…`), and those of servers and gateways that count as Responses
+    or Anthropic do.
+    """
+    usage = as_map(data.get("usage"))
+    prompt = reported(usage, "prompt_tokens", "input_tokens")
+    hit, miss = reported(usage, "prompt_cache_hit_tokens"), reported(usage, "prompt_cache_miss_tokens")
+    if prompt is None and hit is not None and miss is not None:
+        prompt = hit + miss
+    return usage_of(
+        input=prompt,
+        output=reported(usage, "completion_tokens", "output_tokens"),
+        total=reported(usage, "total_tokens"),
+        cached=reported(usage, *_CACHED),
+        written=reported(usage, *_WRITTEN),
+        reasoning=reported(usage, *_REASONING),
     )
+
+
+_CACHED = (
+    "prompt_tokens_details.cached_tokens",
+    "input_tokens_details.cached_tokens",
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "cache_read_input_tokens",
+)
+_WRITTEN = (
+    "prompt_tokens_details.cache_write_tokens",
+    "input_tokens_details.cache_write_tokens",
+    "prompt_tokens_details.cache_creation_tokens",
+    "cache_creation_input_tokens",
+)
+_REASONING = (
+    "completion_tokens_details.reasoning_tokens",
+    "output_tokens_details.reasoning_tokens",
+    "reasoning_tokens",
+)

@@ -7,10 +7,11 @@ from typing import Any
 
 from llmpipe.providers.answers import Answer, bad_reply, conclude, http_call, open_reply, refuse_unsupported
 from llmpipe.providers.asked import Asked, asked
-from llmpipe.providers.body import as_count, as_list, as_map, as_text
+from llmpipe.providers.body import as_list, as_map, as_text
 from llmpipe.providers.classify import classify
 from llmpipe.providers.stream import Event, error_of
 from llmpipe.providers.table import Target
+from llmpipe.providers.usage import reported, usage_of
 from llmpipe.types import Finish, HttpCall, HttpReply, LLMRequest, LLMResponse, Message, Usage
 
 _INCOMPLETE: Mapping[str, Finish] = {"max_output_tokens": "length", "content_filter": "filtered"}
@@ -59,7 +60,7 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
         text="".join(as_text(part.get("text")) for part in parts if part.get("type") == "output_text"),
         finish="refusal" if refused else finish,
         reason=reason,
-        usage=_usage(as_map(data.get("usage"))),
+        usage=usage_in(data),
         model=as_text(data.get("model")),
         reasoning=_reasoning(data["output"]),
         refusal=refusal,
@@ -123,13 +124,16 @@ def _reasoning(output: list[Any]) -> str:
     return "\n".join(as_text(part.get("text")) for part in parts)
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    """Cached is part of the input, reasoning part of the output (facts A5)."""
-    inside, outside = as_map(usage.get("input_tokens_details")), as_map(usage.get("output_tokens_details"))
-    return Usage(
-        input_tokens=as_count(usage.get("input_tokens")),
-        output_tokens=as_count(usage.get("output_tokens")),
-        cached_tokens=as_count(inside.get("cached_tokens")),
-        cache_write_tokens=as_count(inside.get("cache_write_tokens")),
-        reasoning_tokens=as_count(outside.get("reasoning_tokens")),
+def usage_in(data: Mapping[str, Any]) -> Usage:
+    """The usage in a body. Cached is part of the input, reasoning part of the output (facts A5) unless it cannot be."""
+    usage = as_map(data.get("usage"))
+    return usage_of(
+        input=reported(usage, "input_tokens", "prompt_tokens"),
+        output=reported(usage, "output_tokens", "completion_tokens"),
+        total=reported(usage, "total_tokens"),
+        cached=reported(usage, "input_tokens_details.cached_tokens", "prompt_tokens_details.cached_tokens"),
+        written=reported(usage, "input_tokens_details.cache_write_tokens", "prompt_tokens_details.cache_write_tokens"),
+        reasoning=reported(
+            usage, "output_tokens_details.reasoning_tokens", "completion_tokens_details.reasoning_tokens"
+        ),
     )

@@ -52,7 +52,7 @@ class Provider:
 
     `base_url` None: the pipeline has to give one. `key_vars` are tried in order and sent to `key_hosts` only (a leading
     dot means any host below that domain) and to loopback. `needs_key` False: a key is sent to `key_hosts` alone, and
-    nothing is missing elsewhere.
+    nothing is missing elsewhere. `bills` False: nobody is asked, so nothing can cost anything.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Provider:
     needs_key: bool = True
     headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     example_url: str = "https://host.example/v1"
+    bills: bool = True
 
 
 _COMPATIBLE = Dialect(schema_in_prompt=True, cut_when_full=True, limit_headers="openai")
@@ -221,6 +222,7 @@ _ROWS = (
         dialect=Dialect(schema_mode="none", limit_headers="none"),
         path="",
         needs_key=False,
+        bills=False,
     ),
 )
 

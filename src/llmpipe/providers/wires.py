@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
+from llmpipe.errors import CallFailed
 from llmpipe.frozen import frozen
 from llmpipe.providers.asked import asked_schema
+from llmpipe.providers.body import NotJsonBody, as_map, read_json
 from llmpipe.providers.stream import Assembler, StreamReader
 from llmpipe.providers.table import Target
-from llmpipe.types import HttpCall, HttpReply, LLMRequest, LLMResponse
+from llmpipe.types import HttpCall, HttpReply, LLMRequest, LLMResponse, Usage
 
 __all__ = ["WIRES", "Wire", "asked_schema", "decode", "encode", "prefers_stream", "reader_for", "wire"]
 
@@ -36,6 +38,7 @@ class Wire:
     encode: _Encode
     decode: _Decode
     assembler: Callable[[], Assembler]  # a new one for each reply
+    usage_in: Callable[[Mapping[str, Any]], Usage]  # of a whole body
 
 
 WIRES = ("openai_chat", "openai_responses", "anthropic", "gemini", "ollama")
@@ -45,7 +48,7 @@ WIRES = ("openai_chat", "openai_responses", "anthropic", "gemini", "ollama")
 def wire(name: str) -> Wire:
     """The wire of that name, one of WIRES; its module is imported when the first call needs it."""
     module = import_module(f"llmpipe.providers.{name}")
-    return Wire(module.encode, module.decode, module.Streamed)
+    return Wire(module.encode, module.decode, module.Streamed, module.usage_in)
 
 
 def encode(request: LLMRequest, target: Target, *, stream: bool = False) -> HttpCall:
@@ -60,8 +63,23 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
     """The answer in `reply`, or the CallFailed that it amounts to.
 
     With `request` given, an answer as long as was allowed and an input that the server read only in part are told too.
+    An error whose body says what was used was billed.
     """
-    return wire(target.wire).decode(reply, target, request)
+    try:
+        return wire(target.wire).decode(reply, target, request)
+    except CallFailed as err:
+        if err.usage is None:
+            used = wire(target.wire).usage_in(_mapping(reply.body))
+            if used.input_tokens is not None and used.output_tokens is not None:
+                err.usage, err.billed = used, "yes"
+        raise
+
+
+def _mapping(body: bytes) -> Mapping[str, Any]:
+    try:
+        return as_map(read_json(body))
+    except NotJsonBody:
+        return {}
 
 
 def reader_for(target: Target, status: int, headers: Mapping[str, str]) -> StreamReader:
