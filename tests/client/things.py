@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from llmpipe.client.aim import first_call
@@ -57,6 +58,9 @@ class Diary:
     def __init__(self, known: Mapping[str, LLMResponse] | None = None) -> None:
         self.known = dict(known or {})
         self.lines: list[tuple[Any, ...]] = []
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def recall(self, key: str) -> LLMResponse | None:
         return self.known.get(key)

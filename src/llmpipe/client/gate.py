@@ -139,12 +139,12 @@ class Gate:
         if state.closed_by is not None:
             return unsent(state.closed_by)
         if state.breaker.is_down(now):
-            return _unsent(ProviderDown(f"{self.name} stays down; nothing was sent"))
+            return _unsent(ProviderDown(f"{self.name} stays down"))
         if not patient and state.breaker.state != "closed":
-            return _unsent(ProviderDown(f"{self.name} has faults in a row; nothing was sent"))
+            return _unsent(ProviderDown(f"{self.name} has faults in a row"))
         held = state.held_until - now
         if max_hold is not None and held > max_hold:
-            text = f"{self.name} asks for a wait of another {held:.0f} s, more than {max_hold:g} s; nothing was sent"
+            text = f"{self.name} asks for a wait of another {held:.0f} s, more than {max_hold:g} s"
             return _unsent(RetryAfterTooLong(text, retry_after=held))
         return None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from llmpipe.types import Attempt, LLMResponse
 
 if TYPE_CHECKING:
     from llmpipe.client.budget import Amount
+    from llmpipe.client.call import Call
 
 
 class Journal(Protocol):
@@ -17,6 +19,12 @@ class Journal(Protocol):
     attempt then says `billed="maybe"`. A number that was intended and never settled is what a killed process leaves.
     `intend` and `settle` take effect even if the caller is cancelled while it waits for them.
     """
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """A block in which the call only waits for its turn to be sent, so that whoever stops a run may cancel it.
+
+        Raises CallFailed (with `sent` False) where nothing more is to be sent.
+        """
 
     def recall(self, key: str) -> LLMResponse | None:
         """An answer to this very request that an earlier process of the run wrote down, or None."""
@@ -31,3 +39,8 @@ class Journal(Protocol):
 
     async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:
         """Write down what came of the attempt; returns when that is durable. `response` is None for a failure."""
+
+
+def waiting(call: Call) -> AbstractContextManager[None]:
+    """Within the block `call` waits for its turn. Raises CallFailed if its journal lets nothing more be sent."""
+    return nullcontext() if call.journal is None else call.journal.waiting()

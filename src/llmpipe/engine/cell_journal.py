@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
 from llmpipe.client.budget import Amount
@@ -51,6 +52,7 @@ class CellJournal:
         self._redact, self._redact_data = redact, redact_data
         self._open: dict[tuple[str, int], int] = {}
         self.is_sent = False  # an attempt's intent is in the file, and its end is not known yet
+        self.is_waiting = False  # for its turn to be sent
         self._recall = recall
         self._request = request  # the conversation as JSON, where no cache keeps it
         self.key: str | None = None  # of the request that was made last
@@ -60,6 +62,22 @@ class CellJournal:
     def in_flight(self) -> bool:
         """True while an attempt is sent and not settled."""
         return bool(self._open)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within the block the call waits for its turn. Raises Stopping when the run stops."""
+        self._refuse()
+        self.is_waiting = True
+        try:
+            yield
+        finally:
+            self.is_waiting = False
+
+    def _refuse(self) -> None:
+        if self._stopping():
+            refusal = Stopping("the run stops")
+            refusal.sent = False
+            raise refusal
 
     def recall(self, key: str) -> LLMResponse | None:
         """An answer to this request that an earlier process of the run wrote down."""
@@ -75,10 +93,7 @@ class CellJournal:
         self, *, key: str, number: int, model: str, request_id: str, reserved: Amount | None = None
     ) -> None:
         """Write down that an attempt is about to be sent. Raises Stopping when the run stops."""
-        if self._stopping():
-            refusal = Stopping("the run stops")
-            refusal.sent = False
-            raise refusal
+        self._refuse()
         id = self._ledger.next_id("attempts")
         self._open[key, number] = id
         self._tally.calls += 1

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
     from llmpipe.config.environment import Environment
 
+_LAST_WRITES_S = 5.0  # for what is still to be written once the calls in flight were given up
 _IGNORE = "# Runs and cached answers stay out of git.\n*\n"
 
 
@@ -143,8 +144,9 @@ class _Invocation:
     async def _flow(self, run: RunState, flow: Flow) -> None:
         work = asyncio.create_task(flow.run())
         try:
-            await _until_stopped(run, work)
-            await work
+            await _until_abandoned(run, work)
+            if work.done():
+                work.result()
         except StorageError as err:
             run.stop(Stop(str(err), err.exit_code, status="failed"))
         finally:
@@ -176,16 +178,11 @@ class _Invocation:
         return log_to(self._choice.folder / "log.jsonl", self._redactor, others=others)
 
 
-async def _until_stopped(run: RunState, work: asyncio.Task[None]) -> None:
-    """Wait for the work; once the run stops, for no longer than its patience with what is in flight."""
-    stopped = asyncio.create_task(run.stop_event.wait())
+async def _until_abandoned(run: RunState, work: asyncio.Task[None]) -> None:
+    """Wait for the work; once the calls in flight are given up, only for what is left to be written."""
+    abandoned = asyncio.create_task(run.abandoned.wait())
     try:
-        await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if work.done() or run.stopped is None:
-            return
-        await asyncio.wait([work], timeout=run.stopped.patience_s)
-        if not work.done():
-            run.abandon()
-            await asyncio.wait([work], timeout=5.0)
+        await asyncio.wait([work, abandoned], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([work], timeout=_LAST_WRITES_S)
     finally:
-        stopped.cancel()
+        abandoned.cancel()

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @frozen
 class Stop:
-    """Why a run stops before its end. `status` is how it will be called; `patience_s` bounds what is in flight."""
+    """Why a run stops before its end.
+
+    `status` is how it will be called; after `patience_s` the calls that are still in flight are cancelled.
+    """
 
     reason: str
     exit_code: int
@@ -65,6 +68,7 @@ class RunState:
     recall: bool = False  # earlier processes of this run left answers that may be recalled
     at_work: dict[asyncio.Task[Any], CellJournal] = field(default_factory=dict)
     stop_event: asyncio.Event = field(default_factory=asyncio.Event)
+    abandoned: asyncio.Event = field(default_factory=asyncio.Event)  # set once calls in flight are given up
     _expanders: dict[str, Expand | None] = field(default_factory=dict)
 
     def redact(self, text: str) -> str:
@@ -80,13 +84,19 @@ class RunState:
         return self.stopped is not None
 
     def stop(self, stop: Stop) -> None:
-        """Stop admitting: calls in flight go on, calls that wait are given up. The first reason stays."""
+        """Stop admitting. The first reason stays; of several patiences the shortest counts.
+
+        Calls in flight go on, and so does what is made of a response that has arrived, as far as nothing more is sent
+        for it; calls that wait for their turn are given up.
+        """
+        if stop.patience_s is not None:
+            asyncio.get_running_loop().call_later(stop.patience_s, self.abandon)
         if self.stopped is not None:
             return
         self.stopped = stop
         self.stop_event.set()
         for task, journal in list(self.at_work.items()):
-            if not journal.in_flight:
+            if journal.is_waiting:
                 task.cancel()
 
     def check_failures(self) -> None:
@@ -100,9 +110,11 @@ class RunState:
             self.stop(Stop(f"{failed} items failed, more than max_failures allows", 1, status="failed"))
 
     def abandon(self) -> None:
-        """Give up the calls in flight too; each is written down as possibly billed."""
-        for task in list(self.at_work):
-            task.cancel()
+        """Give up the calls in flight too; each is written down as possibly billed. Responses are still written."""
+        self.abandoned.set()
+        for task, journal in list(self.at_work.items()):
+            if journal.in_flight or journal.is_waiting:
+                task.cancel()
 
     def expand(self, item: Item) -> Any:
         """An item's data as templates see it: for the numbers of a group's members, their rows from the ledger."""

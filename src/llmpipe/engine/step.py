@@ -210,13 +210,14 @@ class StepRunner:
                 self._run.ledger.put(
                     _WAITED, (attempt.wait_s, self._number, item.id, attempt.number, attempt.started_at)
                 )
-        await self._run.ledger.commit(PUT_RESULT, row)
-        tally = self.tally
+        written = self._run.ledger.commit(PUT_RESULT, row)
+        tally = self.tally  # counts before the wait: the row is written too if this task is cancelled meanwhile
         tally.change(known, cell)
         tally.cached += cached
         tally.retries += retries
         tally.fallbacks += fallbacks
         tally.reasks += reasks
+        await written
         if known is not None and known.status == "failed" and cell.status == "succeeded":
             self._evidence.forget(item)
         return cell

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from llmpipe.client.budget import Amount, BudgetKeeper
 from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.client.journal import waiting
 from llmpipe.client.prices import MILLION, cost_of, highest_price
 from llmpipe.errors import BudgetExceeded, CallFailed
 from llmpipe.types import LLMRequest, LLMResponse, Usage
@@ -30,7 +31,8 @@ def budgeted(inner: Handler, deps: Deps) -> Handler:
         if keeper is None:
             return _priced(call, await inner(call))
         bound = upper_bound(call, keeper)
-        reservation = await keeper.reserve(bound)
+        with waiting(call):
+            reservation = await keeper.reserve(bound)
         call.reserved = bound
         used = bound  # of an attempt that is cut off nobody knows
         try:

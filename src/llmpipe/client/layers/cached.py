@@ -7,6 +7,7 @@ from decimal import Decimal
 from llmpipe.client.cache import Cache
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.encoding import seal, unseal
+from llmpipe.client.journal import waiting
 from llmpipe.errors import NotRecorded
 from llmpipe.types import LLMResponse
 
@@ -80,7 +81,8 @@ async def _wait_for_buyer(cache: Cache, call: Call, deps: Deps) -> tuple[bool, L
         hit = await _look_up(cache, call, deps)
         if mine or hit is not None or deps.clock() >= until:
             return mine, hit
-        await deps.sleep(pause)
+        with waiting(call):
+            await deps.sleep(pause)
         pause = min(_LAST_LOOK_S, pause * 2)
 
 

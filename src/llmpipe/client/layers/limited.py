@@ -6,6 +6,7 @@ from llmpipe.client.aim import others
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.gate import Gate
 from llmpipe.client.gate_state import Outcome
+from llmpipe.client.journal import waiting
 from llmpipe.errors import CallFailed, ProviderDown
 from llmpipe.providers.estimate import estimate_input
 from llmpipe.providers.limits import limits_from_headers
@@ -27,7 +28,8 @@ def limited(inner: Handler, deps: Deps) -> Handler:
         fails = retry.retry_after_over == "fail"
         max_hold, longest = (retry.retry_after_max, None) if fails else (None, retry.retry_after_max)
         tokens = _expected_tokens(call) if gate.counts_tokens else 0
-        ticket = await gate.enter(tokens, max_hold=max_hold, patient=not _has_another(call), order=call.order)
+        with waiting(call):
+            ticket = await gate.enter(tokens, max_hold=max_hold, patient=not _has_another(call), order=call.order)
         call.deadline.start(deps.clock())
         outcome = Outcome()
         try:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.client.journal import waiting
 from llmpipe.errors import BadRequest, CallFailed, RetryAfterTooLong, RetryAllowanceSpent, TotalTimeout
 from llmpipe.frozen import frozen
 from llmpipe.policy import Retry, add_jitter, backoff_delay
@@ -42,7 +43,8 @@ def retried(inner: Handler, deps: Deps) -> Handler:
                 deps.allowance.give_back(taken)
                 return response
             if wait > 0:
-                await deps.sleep(wait)
+                with waiting(call):
+                    await deps.sleep(wait)
 
     return handle
 
