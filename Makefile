@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit everywhere coverage bench faults soak format lock wheel clean
+.PHONY: help setup demo test check unit everywhere coverage bench faults soak mutants format lock wheel clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -49,6 +49,9 @@ faults: setup ## run every fault against every wire and write docs/faults.md
 
 soak: setup ## the tests that take minutes
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+mutants: setup ## change single lines that hold a promise, and see whether a test notices (an hour)
+	$(BIN)/python tools/mutants.py $(ARGS)
 
 format: setup ## rewrite the code in the house's form
 	$(BIN)/ruff format .
