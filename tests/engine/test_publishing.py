@@ -111,3 +111,14 @@ def test_a_retry_of_a_row_while_others_were_never_sent_publishes_nothing(project
         report = project.run(text.replace("max_retries: 0}", "max_retries: 0}, on_error: fail"),
                              retry_failed="last", key="r0")  # fmt: skip
         assert (report.exit_code, report.status, report.published) == (0, "stopped", ())
+
+
+@pytest.mark.parametrize(("folder", "path"), [("runs", "runs/x/first.csv"), ("pages", "Pages/X/first.csv")])
+def test_an_output_does_not_lie_among_the_runs_wherever_they_go(project: Project, folder: str, path: str) -> None:
+    project.rows("d.jsonl", [{"id": "a"}])
+    text = RENDER.format(word="x", path=path, column="item.id")
+    project.load(text)
+    with pytest.raises(ConfigError, match=rf"(?i)O523 results cannot be written to .*{folder}/x holds the runs"):
+        project.run(text, output_dir=project.root / folder)
+    elsewhere = project.run(text, output_dir=project.root / "other")
+    assert (project.root / path) in elsewhere.published

@@ -167,7 +167,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "O523": (
         "a place that is not for results",
-        "Outputs are written inside the project, and never over a file that was read.",
+        "Outputs are written inside the project, never among runs or over what the project is made of or reads.",
     ),
     "O524": (
         "an output that could not be written",

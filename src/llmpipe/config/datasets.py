@@ -59,7 +59,7 @@ def _read(name: str, node: Node, loading: Loading) -> Dataset | None:
         loading.problems.add("C204", f"there is no encoding '{encoding}'", fields.get("encoding") or node, note=note)
         return None
     stdin = any(entry.value == "-" for entry in entries)
-    paths = () if stdin else _paths(entries, loading)
+    paths = () if stdin else _paths(name, entries, loading)
     if paths is None:
         return None
     if stdin and len(entries) > 1:
@@ -81,21 +81,24 @@ def _is_text_encoding(name: str) -> bool:
     return True
 
 
-def _paths(entries: list[Node], loading: Loading) -> tuple[Path, ...] | None:
+def _paths(name: str, entries: list[Node], loading: Loading) -> tuple[Path, ...] | None:
     found: list[Path] = []
     complete = True
     for entry in entries:
-        paths = _found(entry, loading)
+        paths = _found(name, entry, loading)
         complete = complete and paths is not None
         found += paths or ()
     return tuple(dict.fromkeys(found)) if complete else None
 
 
-def _found(entry: Node, loading: Loading) -> tuple[Path, ...] | None:
+def _found(name: str, entry: Node, loading: Loading) -> tuple[Path, ...] | None:
     text = loading.fill(entry)
     if text is None:
         return None
-    return loading.refused(entry, lambda: loading.fence.files(loading.folder(entry), text))
+    found = loading.refused(entry, lambda: loading.fence.files(loading.folder(entry), text))
+    loading.inputs.update(found or ())
+    loading.patterns[str(loading.folder(entry) / text)] = name
+    return found
 
 
 def _format(paths: tuple[Path, ...], node: Node, loading: Loading) -> str | None:

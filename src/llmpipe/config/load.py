@@ -32,7 +32,7 @@ from llmpipe.config.source import parse
 from llmpipe.config.spending import check_budget
 from llmpipe.config.steps import Surroundings, build_step, compile_parts, read_drafts, shape_of
 from llmpipe.config.structure import check_shape
-from llmpipe.config.vars import parse_assignments, parse_overrides, read_vars
+from llmpipe.config.vars import Given, parse_assignments, parse_overrides, read_vars
 from llmpipe.errors import ConfigError, Place, Problem
 from llmpipe.types import EMPTY, Model
 
@@ -68,6 +68,8 @@ def load_pipeline(
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError([Problem("Y112", f"cannot read '{path}': {error}", Place(str(path)))]) from None
     loading = Loading(root, Fence(root, allowed(allow_read)), Problems())
+    if isinstance(vars, Given):
+        loading.inputs.update(vars.files)
     try:
         document = _document(real, overrides, loading)
         pipeline = _resolve(document, vars, loading, overrides=overrides, stdin_allowed=stdin_allowed)
@@ -111,8 +113,7 @@ def _resolve(
     around = _surroundings(fields, drafts, scopes, loading, datasets=datasets, models=models, defaults=defaults)
     steps = {id: build_step(draft, around) for id, draft in drafts.items()}
     order = sort_steps(steps, scopes, loading.problems)
-    rows = {path.resolve() for dataset in datasets.values() for path in dataset.paths}
-    outputs = read_outputs(fields, scopes, around.references, loading, rows=rows)
+    outputs = read_outputs(fields, scopes, around.references, loading, name=name)
     budget = read_budget(fields.sub("budget", "budget"))
     check_budget(budget, fields, steps, models, loading.problems)
     _warn_unused(fields, scopes, loading)

@@ -29,6 +29,8 @@ class Loading:
     problems: Problems
     vars: Mapping[str, Any] = field(default_factory=dict)
     files: dict[Path, SourceText] = field(default_factory=dict)
+    inputs: set[Path] = field(default_factory=set)  # the other files that a run reads: rows, values of vars, code
+    patterns: dict[str, str] = field(default_factory=dict)  # absolute path or glob of a dataset: its name
     lacks_names: bool = False  # an included file that may declare what is missing cannot be used
 
     def miss_names(self) -> None:

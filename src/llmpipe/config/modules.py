@@ -22,7 +22,9 @@ def check_module(node: Node | None, loading: Loading, *, what: str, needed: bool
         return None
     module, _, attribute = str(node.value).partition(":")
     folders = tuple(dict.fromkeys((loading.folder_of_pipeline, loading.root)))
-    if any(_is_in(folder, module) for folder in folders) or _is_installed(module.split(".")[0], folders):
+    own = [file for folder in folders for file in _files(folder, module)]
+    loading.inputs.update(own)
+    if own or _is_installed(module.split(".")[0], folders):
         return node.place
     file = f"{module.replace('.', '/')}.py"
     near = did_you_mean(module, _modules(folders))
@@ -33,10 +35,10 @@ def check_module(node: Node | None, loading: Loading, *, what: str, needed: bool
     return node.place
 
 
-def _is_in(folder: Path, module: str) -> bool:
+def _files(folder: Path, module: str) -> list[Path]:
     path = folder.joinpath(*module.split("."))
     files = [path.with_name(path.name + suffix) for suffix in (".py", *EXTENSION_SUFFIXES)]
-    return any(file.is_file() for file in (*files, path / "__init__.py"))
+    return [file for file in (*files, path / "__init__.py") if file.is_file()]
 
 
 def _is_installed(top: str, folders: Iterable[Path]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 from collections.abc import Sequence
@@ -97,6 +98,23 @@ class Fence:
         if not self.holds(path):
             raise _outside(text)
         return path
+
+
+def matches(path: Path, pattern: str) -> bool:
+    """Whether `Fence.files` would find a real path, existing or not, by an absolute pattern."""
+    fixed = _FIXED_PART.match(pattern)
+    head = fixed[0] if fixed is not None else ""
+    folder = Path(os.path.realpath(head))
+    wanted = [part for part in pattern[len(head) :].split("/") if part]
+    return path.is_relative_to(folder) and _fits(path.relative_to(folder).parts, wanted)
+
+
+def _fits(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return any(_fits(parts[skipped:], wanted[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
 
 
 def inside(root: Path, text: str) -> Path:

@@ -30,9 +30,8 @@ def check_name(fields: Fields, loading: Loading) -> str:
         note = f"a name is {rule['x-wants']}; it becomes a folder under output/"
         loading.problems.add("C226", f"'{name}' cannot be the name of a pipeline", at, hint="set `name`", note=note)
         return name
-    folder = loading.root / "pipelines"
-    if path.is_relative_to(folder):
-        for other, taken in _names(folder, path):
+    if path.is_relative_to(loading.root / "pipelines"):
+        for other, taken in other_pipelines(loading.root, path):
             if taken.lower() == name.lower():
                 message = f"'{display(other)}' is named '{taken}' too"
                 note = "both would write to one folder under output/; a file's name is its stem, or what `name` says"
@@ -40,9 +39,9 @@ def check_name(fields: Fields, loading: Loading) -> str:
     return name
 
 
-def _names(folder: Path, own: Path) -> Iterator[tuple[Path, str]]:
-    """The other pipelines below a folder with their names, told by a look at the text, not by loading them."""
-    for path in sorted(_yaml_files(folder, _MAX_DEPTH))[:_MAX_FILES]:
+def other_pipelines(root: Path, own: Path) -> Iterator[tuple[Path, str]]:
+    """The other pipelines of a project with their names, told by a look at the text, not by loading them."""
+    for path in sorted(_yaml_files(root / "pipelines", _MAX_DEPTH))[:_MAX_FILES]:
         if path.resolve() == own:
             continue
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmpipe.config.fields import Fields, items, plain
 from llmpipe.config.loading import Loading
 from llmpipe.config.nodes import Node
+from llmpipe.config.output_paths import Taken, folded
 from llmpipe.config.paths import display, inside
 from llmpipe.config.pipeline import Published
+from llmpipe.config.project import other_pipelines
 from llmpipe.config.references import Reader, References
 from llmpipe.config.scopes import Scopes
 from llmpipe.config.templates import Expression
@@ -25,29 +27,33 @@ _FORMATS = {
     ".html": "text",
     ".rst": "text",
 }
-_OURS = (".gitignore", ".cache")
 
 
 def read_outputs(
-    pipeline: Fields, scopes: Scopes, references: References, loading: Loading, *, rows: Set[Path]
+    pipeline: Fields, scopes: Scopes, references: References, loading: Loading, *, name: str
 ) -> tuple[Published, ...]:
-    """Every output that can be written; the others have left a problem. `rows` are the files of the datasets."""
-    found: dict[Path, Published] = {}
+    """Every output that can be written; the others have left a problem. `name` is the pipeline's."""
+    found: dict[str, Published] = {}
+    own = next(iter(loading.files))
+    names = (name, *(other for _, other in other_pipelines(loading.root, own)))
+    taken = Taken(loading.root, own, names, loading.files.keys() | loading.inputs, loading.patterns)
     for node in items(pipeline.get("outputs")):
-        published = _read(node, scopes, references, loading)
+        published = _read(node, scopes, references, loading, taken)
         if published is None:
             continue
-        if published.path in found:
-            path = Fields(node, "output", loading.problems).get("path")
-            loading.problems.add("O521", f"two outputs write '{display(published.path)}'", path or node)
-        if published.path.resolve() in rows:
-            path = Fields(node, "output", loading.problems).get("path")
-            loading.problems.add("O523", f"'{display(published.path)}' has the rows of a dataset", path or node)
-        found[published.path] = published
+        path = Fields(node, "output", loading.problems).get("path")
+        spelling = folded(str(published.path))
+        for other, earlier in found.items():
+            if spelling == other:
+                loading.problems.add("O521", f"two outputs write '{display(earlier.path)}'", path or node)
+            elif spelling.startswith(f"{other}/") or other.startswith(f"{spelling}/"):
+                message = f"'{display(earlier.path)}' of another output and this path cannot both be files"
+                loading.problems.add("O521", message, path or node)
+        found[spelling] = published
     return tuple(found.values())
 
 
-def _read(node: Node, scopes: Scopes, references: References, loading: Loading) -> Published | None:
+def _read(node: Node, scopes: Scopes, references: References, loading: Loading, taken: Taken) -> Published | None:
     fields = Fields(node, "output", loading.problems)
     source, path_node = fields.get("from"), fields.get("path")
     wanted, columns = fields.text("format"), fields.get("columns")
@@ -55,7 +61,7 @@ def _read(node: Node, scopes: Scopes, references: References, loading: Loading) 
         return None
     step = str(source.value).removeprefix("steps.")
     known = scopes.known(step, source)
-    path = _path(path_node, loading)
+    path = _path(path_node, loading, taken)
     if path is None or not known:
         return None
     format = wanted or _FORMATS.get(path.suffix.lower())
@@ -75,18 +81,14 @@ def _read(node: Node, scopes: Scopes, references: References, loading: Loading) 
     return Published(step, path, format, expressions, path_node.place, escape)  # type: ignore[arg-type]
 
 
-def _path(node: Node, loading: Loading) -> Path | None:
+def _path(node: Node, loading: Loading, taken: Taken) -> Path | None:
     text = loading.fill(node)
-    path: Path | None = loading.refused(node, lambda: inside(loading.root, text)) if text is not None else None
-    if path is None:
+    path = loading.refused(node, lambda: inside(loading.root, text)) if text is not None else None
+    if text is None or path is None:
         return None
-    relative = path.relative_to(loading.root).parts
-    if ".git" in relative or (relative[0] == "output" and len(relative) > 1 and relative[1] in _OURS):
-        loading.problems.add("O523", f"'{node.value}' is not a place for results", node)
-        return None
-    if path in loading.files or path.is_dir():
-        what = "a folder" if path.is_dir() else "a file that this pipeline is made of"
-        loading.problems.add("O523", f"'{node.value}' is {what}", node)
+    if reason := taken.reason(path, text):
+        note = "give it another path, as in output/labels.csv"
+        loading.problems.add("O523", f"results cannot be written to '{text}': {reason}", node, note=note)
         return None
     return path
 

@@ -64,6 +64,7 @@ def _compile(plain: dict[str, Any], at: Node, path: Path | None, loading: Loadin
             plain, types = expand(plain), False
         base = path if path is not None else loading.folder(at)
         schema = compile_schema(plain, base=base, root=loading.root)
+        loading.inputs.update(schema.files)
         for problem in schema.warnings:
             place = _place(problem, at, path, loading, in_value=False)
             loading.problems.warn("C227", problem.message, place, hint=problem.hint)

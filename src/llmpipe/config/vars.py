@@ -37,12 +37,16 @@ _TRUE, _FALSE = frozenset({"yes", "y", "on", "1", "t"}), frozenset({"no", "n", "
 
 
 class Given(dict[str, Any]):
-    """The values that are given for vars, by name. `names` and `values_at` are the places of those from a file."""
+    """The values that are given for vars, by name. `names` and `values_at` are the places of those from a file.
+
+    `files` are the files that were read for them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.names: dict[str, Place] = {}
         self.values_at: dict[str, Place] = {}
+        self.files: list[Path] = []
 
     def put(self, name: str, value: Any, *, name_at: Place | None = None, value_at: Place | None = None) -> None:
         """Note a value; the later one of a name counts, wherever the earlier stood."""
@@ -95,13 +99,15 @@ def parse_assignments(
     found = Given()
     told = Problems() if problems is None else problems
     for path in files:
+        found.files.append(path)
         _take_file(path, found, told)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
             told.add("C220", f"--var {assignment}: write it as name=value or name=@file", _AT_THE_LINE)
         elif value.startswith("@") and not value.startswith("@@"):
-            found.put(name.strip(), _file_text(Path(value[1:]), told))
+            found.files.append(Path(value[1:]))
+            found.put(name.strip(), _file_text(found.files[-1], told))
         else:
             found.put(name.strip(), value[1:] if value.startswith("@@") else value)
     if problems is None:

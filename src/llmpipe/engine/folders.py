@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmpipe.config.output_paths import among_runs
 from llmpipe.config.paths import display
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine.options import RunOptions
@@ -64,13 +65,21 @@ def _owner(number: int) -> str:
 
 
 def require_writable(pipeline: Pipeline, options: RunOptions) -> None:
-    """Raise ConfigError (O524) for every declared output of this run that could not be written at its end."""
+    """Raise ConfigError for every declared output of this run that could not be written at its end (O524), or would
+    lie among the runs (O523)."""
     some = options.limit is not None or options.key is not None
     if (some and options.retry_failed is None) or options.only:
         return  # such a run publishes nothing
     found = []
     for published in pipeline.outputs:
-        if reason := why_not(published.path.parent):
+        if options.output_dir is not None and (
+            said := among_runs(published.path, Path(os.path.realpath(options.output_dir)), [pipeline.name])
+        ):
+            message = f"results cannot be written to '{display(published.path)}': {said}"
+            found.append(
+                Problem("O523", message, published.place, note="give it another path, or choose another --output")
+            )
+        elif reason := why_not(published.path.parent):
             message = f"the output '{display(published.path)}' could not be written: {reason}"
             note = "get the right to write there, or give it another path"
             found.append(Problem("O524", message, published.place, note=note))
