@@ -7,6 +7,8 @@ import gc
 import json
 from collections.abc import Callable
 
+import pytest
+
 from llmpipe.config.environment import Environment
 from llmpipe.engine.items import Item
 from llmpipe.engine.options import RunOptions
@@ -14,6 +16,7 @@ from llmpipe.engine.results import RunReport
 from llmpipe.engine.run import run_pipeline
 from llmpipe.engine.runs import find_run
 from llmpipe.engine.story import item_story
+from llmpipe.errors import ConfigError
 from tests.engine.answers import Answers
 from tests.engine.conftest import Project
 
@@ -328,7 +331,7 @@ outputs:
     )
     assert report.exit_code == 0, report.reason
     published = (project.root / "output" / "two.csv").read_text()
-    assert published == "id,out,one,pieces,all,i\na,'=x,true,1,3,hi\nb,'-,false,1,3,hi\n"
+    assert published == "id,out,one,pieces,all,i\na,=x,true,1,3,hi\nb,-,false,1,3,hi\n"
     lines = [json.loads(line) for line in (project.root / "output" / "piece.jsonl").read_text().splitlines()]
     assert lines[0] == {"key": "a/0", "text": "a", "id": "a", "two": "=x"}
 
@@ -390,3 +393,122 @@ def test_items_that_fanned_out_are_gone_with_their_row(project: Project) -> None
         gc.enable()
     assert report.exit_code == 0, report.reason
     assert left < 50
+
+
+def documents(project: Project) -> None:
+    project.rows(
+        "d.jsonl",
+        [
+            {"id": "a", "name": "x", "body": "one two three", "tags": ["p", "q"]},
+            {"id": "b", "name": "y", "body": "four", "tags": ["p"]},
+            {"id": "c", "name": "x", "body": "five six", "tags": []},
+        ],
+    )
+
+
+PIECES = "{split: datasets.d, text: item.body, by: characters, size: 4}"
+
+
+def test_pieces_are_grouped_by_a_field_of_their_document(project: Project, counts: Counts) -> None:
+    documents(project)
+    text = """\
+  - {id: piece, foreach: %s, prompt: "{{ item.text }}"}
+  - {id: digest, foreach: {group: steps.piece, by: parent.name}, prompt: "{{ item.key }} {{ item.rows | map(attribute='output') | join }}"}
+  - {id: both, foreach: {group: steps.piece, by: "[parent.name, item.number == 1]", size: 2}, render: "{{ item.rows | map(attribute='key') | join(' ') }}"}
+"""
+    with Answers(lambda prompt: f"<{prompt}>") as server:
+        report = project.run(head(server) + text % PIECES)
+        asked = server.total
+        again = project.run(resume="auto")
+        rows = [json.loads(line) for line in (project.root / "pipelines/d.jsonl").read_text().splitlines()]
+        rows[1]["name"] = "x"
+        project.rows("d.jsonl", rows)
+        moved = project.run(resume="auto")
+    assert report.exit_code == again.exit_code == moved.exit_code == 0
+    assert project.results(report, "digest") == [
+        {"key": "x", "output": "<x <one ><two ><thre><e><five>< six>>"},
+        {"key": "y", "output": "<y <four>>"},
+    ]
+    assert [r["output"] for r in project.results(report, "both")] == ["a/0 c/0", "a/1 a/2", "a/3 c/1", "b/0"]
+    assert project.results(again, "digest") == project.results(report, "digest")
+    assert asked + 1 == server.total  # only the digest of the group that has grown
+    assert project.outputs(moved, "digest") == ["<x <one ><two ><thre><e><four><five>< six>>"]
+
+
+def test_fan_outs_and_samples_are_grouped_by_what_encloses_them(project: Project) -> None:
+    documents(project)
+    report = project.run(
+        """\
+version: 1
+models: {m: {provider: echo}}
+datasets: {d: {path: d.jsonl, key: id}}
+steps:
+  - {id: read, foreach: datasets.d, python: "tags_of:tags"}
+  - {id: tag, foreach: steps.read.tags, render: "{{ item }}"}
+  - {id: by_name, foreach: {group: steps.tag, by: parent.name}, render: "{{ item.key }} {{ item.rows | map(attribute='item') | join }}"}
+  - {id: sample, foreach: datasets.d, samples: 2, prompt: "{{ item.id }}"}
+  - {id: by_sample, foreach: {group: steps.sample, by: parent.name}, render: "{{ item.key }} {{ item.rows | length }}"}
+  - {id: again, foreach: {split: steps.tag, text: "parent.body", by: characters, size: 8}, render: "{{ item.text }}"}
+"""
+        if project.write("tags_of.py", "def tags(item):\n    return {'tags': item['tags']}\n")
+        else "",
+        allow_python=True,
+    )
+    assert report.exit_code == 0
+    assert project.outputs(report, "by_name") == ["x pq", "y p"]
+    assert project.outputs(report, "by_sample") == ["x 4", "y 2"]
+    assert project.outputs(report, "again") == ["one two ", "three", "one two ", "three", "four"]
+
+
+def test_a_parent_that_there_cannot_be_is_refused_with_what_there_is(project: Project) -> None:
+    documents(project)
+    text = (
+        "version: 1\ndatasets: {d: {path: d.jsonl, key: id}}\nsteps:\n  - {id: one, foreach: datasets.d, render: a}\n"
+    )
+    for by, words in (("parent.name", "known here: key, item, output, vars"), ("itm.name", "'itm' is not defined")):
+        project.write("x.yaml", text + f"  - {{id: two, foreach: {{group: steps.one, by: {by}}}, render: b}}\n")
+        with pytest.raises(ConfigError) as caught:
+            project.load()
+        (problem,) = caught.value.problems
+        assert problem.code == "C210"
+        known = problem.note.partition("known here: ")[2].split(", ")
+        assert words in problem.message or {"item", "key", "output", "vars"} <= {name.strip("'") for name in known}
+
+
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        ("parent.body.split()[1]", "1 is not defined"),
+        ('(parent.body ~ "x") | int', "is not a number"),
+        ("1e308 * 10 if parent.name == 'y' else 2", "JSON"),
+    ],
+)
+def test_a_row_for_which_by_fails_is_a_failure_of_its_own(
+    project: Project, counts: Counts, by: str, words: str
+) -> None:
+    documents(project)
+    text = """\
+  - {id: piece, foreach: %s, prompt: "{{ item.text }}"}
+  - id: digest
+    foreach: {group: steps.piece, by: '%s'}
+    samples: 2
+    prompt: "{{ item.key }} {{ item.rows | length }}"
+    min_success: 10%%
+  - {id: after, foreach: steps.digest, render: "{{ steps.digest }}", min_success: 0}
+"""
+    by = by.replace("'", "''")
+    with Answers() as server:
+        report = project.run(head(server) + text % (PIECES, by))
+        asked = server.total
+        retried = project.run(retry_failed="last")
+    items, ok, failed, skipped, unsent = counts(report)["digest"]
+    assert items == ok + failed + skipped + unsent
+    assert failed >= 2
+    assert unsent == 0
+    assert report.exit_code == (0 if ok else 1)
+    assert server.total == asked
+    assert counts(retried)["digest"] == counts(report)["digest"]
+    rows = [json.loads(p.read_text()) for p in (report.folder / "failures" / "digest").iterdir()]
+    assert [row["error"] for row in rows if words not in row["error"]] == []
+    assert {row["payload"]["key"].partition("/")[0] for row in rows} <= {"a", "b", "c"}
+    assert report.status in ("partial", "failed")

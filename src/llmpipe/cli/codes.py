@@ -122,7 +122,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "D313": ("a template failed on an item", "Look at the item with `llmpipe show RUN STEP KEY`."),
     "D314": ("an `if` or `check` that is neither true nor false", 'Compare the value, as in `output.urgent == "yes"`.'),
     "D315": ("an expression took too much", "Simplify it: templates have a bound on work and memory."),
-    "D320": ("what a step runs over is not there", "The output that it fans out has no such list or text."),
+    "D320": (
+        "what a step runs over is not there",
+        "The output that it fans out has no such list or text, or `by` fails for it.",
+    ),
     "D330": ("a Python step raised an exception", "The failure file holds its traceback."),
     "D331": (
         "a Python step returned what JSON cannot hold",

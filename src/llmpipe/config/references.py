@@ -150,7 +150,8 @@ class References:
         if name in ("item", "key") and not hint.startswith("did you mean 'item."):
             hint, notes = "", ["a step without `foreach` runs once and has no item"]
         elif name == "parent":
-            hint, notes = "", ["only items of a list inside of other items have a parent"]
+            hint = ""
+            notes = ["only items inside of other items have a parent", f"known here: {listed([*known, 'steps'])}"]
         elif name == "output":
             hint, notes = "", ["`output` is known in `check`, in `by` of a group and in the columns of `outputs`"]
         if item.names():

@@ -15,6 +15,7 @@ from llmpipe.config.rows_files import Part, lines, parts, raw_lines, reporting, 
 from llmpipe.config.rows_json import MAX_ROW, canonical, parse_row, stream_array
 from llmpipe.config.rows_keys import ColumnKeys, ContentKeys
 from llmpipe.errors import ConfigError, DataError
+from llmpipe.json_numbers import one_form
 
 _Numbered = Iterator[tuple[int, Any]]
 
@@ -159,7 +160,7 @@ def _yaml(part: Part, _dataset: Dataset) -> _Numbered:
     try:
         for line, value in iter_list(part.stream, file=part.file, max_bytes=MAX_ROW):
             _check_yaml(value, part.file, line)
-            yield line, value
+            yield line, one_form(value)
     except ConfigError as error:
         first = error.problems[0]
         code = {"Y101": "D303", "Y107": "D309"}.get(first.code, "D302")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import json
-import math
 import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from llmpipe.errors import DataError
+from llmpipe.json_numbers import UnkeptNumber, read_number
 from llmpipe.late import late
 
 MAX_ROW = 32 * 1024 * 1024  # bytes of one row, line or text file
@@ -18,7 +18,13 @@ _BLANKS = late(r"[ \t\r\n]*")
 
 
 class UnusualJsonError(ValueError):
-    """JSON that parsers read differently: a repeated name, NaN, a number beyond every range, half a surrogate pair."""
+    """JSON that parsers read differently: a repeated name, NaN, half a surrogate pair."""
+
+
+class _Written(str):
+    """A number with a point or an exponent, as it was written."""
+
+    __slots__ = ()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -30,18 +36,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise UnusualJsonError(f"the number {text:.40} is too large")
-    return number
-
-
 def _no_constant(name: str) -> Any:
     raise UnusualJsonError(f"{name} is not JSON; write null or a text")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=read_number, parse_constant=_no_constant)
+_AS_WRITTEN = json.JSONDecoder(parse_float=_Written, parse_constant=str)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
@@ -88,9 +88,29 @@ def _trouble(error: Exception, text: str, *, file: str, line: int, start: int = 
         said = f"{words[:1].lower()}{words[1:]}" if comma is None else comma[1]
         message = f"not JSON at column {column}: {said}{'; the row breaks off here' if torn else ''}"
         return DataError(message, file=file, line=at, column=column, code="D302")
+    if isinstance(error, UnkeptNumber):
+        holder = _column_of(error.text, text, start)
+        said = f"column {holder!r:.80}: {error}" if holder else str(error)
+        return DataError(said, file=file, line=line, code="D308")
     digits = sys.get_int_max_str_digits()
     said = f"a number has more than {digits:,} digits" if "integer string conversion" in str(error) else str(error)
     return DataError(said, file=file, line=line, code="D308")
+
+
+def _column_of(number: str, text: str, start: int) -> str:
+    """The column of the row at `start` that holds the number, "" where the row is not whole yet."""
+    try:
+        row, _ = _AS_WRITTEN.raw_decode(text, _BLANKS.match(text, start).end())  # type: ignore[union-attr]
+    except (ValueError, RecursionError):
+        return ""
+    return next((name for name, value in row.items() if _holds(value, number)), "") if isinstance(row, dict) else ""
+
+
+def _holds(value: Any, number: str) -> bool:
+    if isinstance(value, _Written):
+        return value == number
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_holds(part, number) for part in below)
 
 
 def _comma_too_many(text: str, at: int) -> tuple[int, str] | None:
@@ -176,7 +196,8 @@ class _Window:
                 if self._is_wrong(error) or not self._more():
                     raise self._trouble(error) from None
             except (ValueError, RecursionError) as error:
-                raise self._trouble(error) from None
+                if not (self._breaks_off(error) and self._more()):
+                    raise self._trouble(error) from None
         line, self._line = self._line, self._line + self._text.count("\n", self._at, end)
         self._at = end
         return line, value
@@ -187,6 +208,10 @@ class _Window:
     def _is_wrong(self, error: json.JSONDecodeError) -> bool:
         """True if more text cannot mend this: the fault lies well before the end of what is there."""
         return not error.msg.startswith("Unterminated string") and error.pos < len(self._text) - 16
+
+    def _breaks_off(self, error: Exception) -> bool:
+        """True if the number that was refused may go on behind the end, as `1.2e` before `+1` does."""
+        return isinstance(error, UnkeptNumber) and error.text in self._text[-len(error.text) - 2 :]
 
     def _more(self) -> bool:
         """Forget what was taken and read on, at least as much as is kept, so that nothing is scanned too often."""

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from llmpipe.config.nodes import Kind
+from llmpipe.json_numbers import UnkeptNumber, read_float
 from llmpipe.late import late
 
 _WORDS: dict[str, tuple[Kind, Any]] = {
@@ -24,7 +24,7 @@ MAX_DIGITS = 400
 
 
 class BadNumber(ValueError):
-    """A number that no computer holds: too many digits, or beyond the range of a float."""
+    """A number that would be another one after reading, or has too many digits."""
 
 
 def resolve(text: str) -> tuple[Kind, Any]:
@@ -39,8 +39,8 @@ def resolve(text: str) -> tuple[Kind, Any]:
             raise BadNumber("a number of more than 400 digits")
         return "int", int(text, 0) if _BASED.match(text) else int(text)
     if _FLOAT.match(text):
-        number = float(text)
-        if not math.isfinite(number):
-            raise BadNumber("a number too large for a computer's floating point")
-        return "float", number
+        try:
+            return "float", read_float(text)
+        except UnkeptNumber as error:
+            raise BadNumber(str(error)) from None
     return "str", text

@@ -11,6 +11,7 @@ from llmpipe.config.nodes import Node, SourceText
 from llmpipe.config.paths import display
 from llmpipe.config.source import parse
 from llmpipe.errors import ConfigError, Place, SchemaUnusable
+from llmpipe.json_numbers import read_float
 from llmpipe.structured.schema import OutputSchema
 
 
@@ -30,7 +31,7 @@ def read_schema(node: Node, loading: Loading) -> OutputSchema | None:
 
 def _json(source: SourceText, loading: Loading) -> Any:
     try:
-        return json.loads(source.text, object_pairs_hook=_once)
+        return json.loads(source.text, object_pairs_hook=_once, parse_float=read_float)
     except json.JSONDecodeError as error:
         loading.problems.add("C227", f"not JSON: {error.msg}", source.place(error.pos))
     except (ValueError, RecursionError) as error:

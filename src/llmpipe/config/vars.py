@@ -17,6 +17,7 @@ from llmpipe.config.source import parse, parse_value
 from llmpipe.config.text_files import read_text
 from llmpipe.errors import ConfigError, Place
 from llmpipe.frozen import frozen
+from llmpipe.json_numbers import one_form, read_number
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -83,7 +84,7 @@ def read_vars(pipeline: Fields, given: Mapping[str, Any], problems: Problems) ->
             by = "--var" if at is None else "a file of vars"
             message = f"the pipeline declares no var '{name}', which {by} gives"
             problems.add("C220", message, at or _AT_THE_LINE, hint=hint, note=note)
-    return {name: _value(d, given, problems) for name, d in declared.items()}
+    return {name: one_form(_value(d, given, problems)) for name, d in declared.items()}
 
 
 def parse_assignments(
@@ -167,7 +168,7 @@ def _declaration(name: str, node: Node, owner: Node | None, problems: Problems) 
         description=str(fields.read("description", plain, "")),
     )
     default = fields.get("default")
-    if default is not None and (fault := _fault(declaration, default.plain())):
+    if default is not None and (fault := _fault(declaration, one_form(default.plain()))):
         problems.add("C222", f"the default of var '{name}' {fault}", default)
     if default is not None and declaration.required:
         problems.add("C222", f"var '{name}' is required, so its default is never used", default, hint="remove one")
@@ -195,14 +196,14 @@ def _value(d: Declaration, given: Mapping[str, Any], problems: Problems) -> Any:
             problems.add("C221", f"var '{d.name}' is required and has no value", d.place, hint=hint, note=note)
             return _stand_in(d)
         return d.default
-    value = given[d.name]
+    value, why = one_form(given[d.name]), ""
     if isinstance(value, str) and d.type not in (None, "string"):
-        value = _read_as(d, value)
+        value, why = _read_as(d, value)
     if fault := _fault(d, value):
         note = f"declared in line {d.place.line} of {d.place.file}"
         at = given.values_at.get(d.name) if isinstance(given, Given) else None
         what = f"--var {d.name}" if at is None else f"var '{d.name}'"
-        problems.add("C222", f"{what} {fault}", at or _AT_THE_LINE, hint=_truth(d, value), note=note)
+        problems.add("C222", f"{what} {fault}", at or _AT_THE_LINE, hint=why or _truth(d, value), note=note)
         return _stand_in(d)
     return value
 
@@ -212,15 +213,17 @@ def _stand_in(d: Declaration) -> Any:
     return d.default if d.default is not None else d.enum[0] if d.enum else _EMPTY.get(d.type or "string")
 
 
-def _read_as(d: Declaration, text: str) -> Any:
-    """The value of a text given for a var that is no text; the text itself if it cannot be read."""
+def _read_as(d: Declaration, text: str) -> tuple[Any, str]:
+    """The value of a text given for a var that is no text; the text itself, and why, if it cannot be read."""
     if d.type in ("list", "object"):
         try:
-            return json.loads(text)
+            return json.loads(text, parse_float=read_number), ""
         except (ValueError, RecursionError):
             pass
     node, found = parse_value(text, file=_GIVEN, place=d.place)
-    return text if node is None or found else node.plain()
+    if node is None or found:
+        return text, next((problem.message for problem in found if problem.code == "Y111"), "")
+    return one_form(node.plain()), ""
 
 
 def _fault(d: Declaration, value: Any) -> str:

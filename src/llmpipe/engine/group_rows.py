@@ -8,6 +8,7 @@ from typing import Any
 
 from llmpipe.config.pipeline import Pipeline, Scope
 from llmpipe.engine.entries import entry
+from llmpipe.engine.items import why_unmade
 from llmpipe.engine.ledger_read import LedgerReader
 
 _MEMBERS = (
@@ -22,13 +23,15 @@ def expander(pipeline: Pipeline, ledger: LedgerReader, steps: Mapping[str, int],
 
     `steps` are the ledger's numbers of the steps.
     """
-    group = _group(pipeline, scope)
-    if group is None or group.step is None:
+    group = base_scope(pipeline, scope)
+    if group.kind != "group" or group.step is None:
         return None
     number = steps[group.step]
     inside = expander(pipeline, ledger, steps, pipeline.step(group.step).scope) or (lambda data: data)
 
     def expand(data: Any) -> dict[str, Any]:
+        if why_unmade(data) is not None:
+            return dict(data)
         found = ledger.rows(_MEMBERS, (number, json.dumps(data["members"])))
         rows = [entry(key, inside(json.loads(item)), json.loads(output)) for key, item, output in found]
         return {name: value for name, value in data.items() if name != "members"} | {"rows": rows}
@@ -36,9 +39,9 @@ def expander(pipeline: Pipeline, ledger: LedgerReader, steps: Mapping[str, int],
     return expand
 
 
-def _group(pipeline: Pipeline, id: str) -> Scope | None:
-    """The group scope whose items these are: itself, or around the samples and models of its items."""
+def base_scope(pipeline: Pipeline, id: str) -> Scope:
+    """The scope whose items these are: itself, or the one around their samples and models."""
     scope = pipeline.scopes[id]
     while scope.kind in ("samples", "models") and scope.parent is not None:
         scope = pipeline.scopes[scope.parent]
-    return scope if scope.kind == "group" else None
+    return scope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,8 +11,12 @@ from typing import Any
 from llmpipe.config.pipeline import Scope
 from llmpipe.engine.context import Blocked
 from llmpipe.engine.entries import StepEntries
-from llmpipe.engine.items import canonical, digest_of
+from llmpipe.engine.items import canonical, digest_of, unmade
 from llmpipe.engine.state import RunState
+from llmpipe.errors import ItemError
+from llmpipe.json_numbers import one_form
+
+_DATA = "SELECT data FROM items WHERE id = ?"
 
 
 class _Batch:
@@ -47,9 +52,15 @@ def group_items(run: RunState, scope: Scope) -> Iterator[tuple[str, Any, bytes]]
         return
     batches: dict[str, list[_Batch]] = {}
     order: list[_Batch] = []
-    for id, row in _numbered(run, source, entries):
-        value = scope.by.evaluate(_names(run, row)) if scope.by is not None else None
-        name = canonical(value)
+    names = _Names(run, scope)
+    without: list[tuple[str, str]] = []
+    for id, parent, row in _numbered(run, source, entries):
+        try:
+            value = one_form(scope.by.evaluate(names.of(parent, row))) if scope.by is not None else None
+            name = canonical(value)
+        except (ItemError, ValueError) as err:
+            without.append((row["key"], f"`by` gives no group for it: {err}"))
+            continue
         known = batches.setdefault(name, [])
         if not known or (scope.size is not None and len(known[-1].members) >= scope.size):
             known.append(_Batch(value, len(known)))
@@ -62,21 +73,43 @@ def group_items(run: RunState, scope: Scope) -> Iterator[tuple[str, Any, bytes]]
         key = _group_key(batch, scope, taken)
         data = {"key": batch.key, "number": batch.number, "members": batch.members.tolist()}
         yield key, data, batch.digest(key)
+    for row_key, reason in without:
+        key = f"{row_key}/by" if row_key in taken else row_key
+        taken.add(key)
+        yield key, unmade(reason), digest_of(key, reason)
 
 
-def _numbered(run: RunState, step: str, entries: StepEntries) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered(run: RunState, step: str, entries: StepEntries) -> Iterator[tuple[int, int | None, dict[str, Any]]]:
     ids = (
-        "SELECT items.id FROM items JOIN results ON results.item = items.id WHERE items.scope = ? AND items.live = 1"
-        " AND results.step = ? AND results.status = 'succeeded' ORDER BY items.ord"
+        "SELECT items.id, items.parent FROM items JOIN results ON results.item = items.id"
+        " WHERE items.scope = ? AND items.live = 1 AND results.step = ? AND results.status = 'succeeded'"
+        " ORDER BY items.ord"
     )
     scope = run.scope_numbers[run.pipeline.step(step).scope]
-    numbers = (row[0] for block in run.ledger.scan(ids, (scope, run.step_numbers[step])) for row in block)
+    numbers = (pair for block in run.ledger.scan(ids, (scope, run.step_numbers[step])) for pair in block)
     rows: Iterable[Any] = entries
-    return zip(numbers, rows, strict=True)
+    return ((id, parent, row) for (id, parent), row in zip(numbers, rows, strict=True))
 
 
-def _names(run: RunState, row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "vars": dict(run.pipeline.vars)}
+class _Names:
+    """What `by` sees of a row: `item`, `output`, `key`, `vars`, and `parent` where it names it."""
+
+    def __init__(self, run: RunState, scope: Scope) -> None:
+        self._vars = dict(run.pipeline.vars)
+        self._ledger = run.ledger
+        around = run.pipeline.scopes[run.pipeline.step(scope.step or "").scope].parent
+        self._expand = (run.expander(around) if around is not None else None) or (lambda data: data)
+        self._reads_parent = scope.by is not None and any(read.path[0] == "parent" for read in scope.by.reads)
+        self._last: tuple[int, Any] = (0, None)  # rows of one parent follow one another
+
+    def of(self, parent: int | None, row: dict[str, Any]) -> dict[str, Any]:
+        """The names for a row, whose item lies below the one with this number."""
+        names = {**row, "vars": self._vars}
+        if self._reads_parent and parent is not None:
+            if parent != self._last[0]:
+                self._last = (parent, self._expand(json.loads(self._ledger.value(_DATA, (parent,)))))
+            names["parent"] = self._last[1]
+        return names
 
 
 def _group_key(batch: _Batch, scope: Scope, taken: set[str]) -> str:

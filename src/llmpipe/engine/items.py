@@ -65,6 +65,16 @@ def digest_of(*texts: str | bytes) -> bytes:
     return hashlib.sha256(b"".join(framed)).digest()[:16]
 
 
+def unmade(reason: str) -> dict[str, str]:
+    """The data of an item that could not be made: it fails in every step, with the reason."""
+    return {"": reason}
+
+
+def why_unmade(data: Any) -> str | None:
+    """The reason of `unmade`; None for every other data."""
+    return data[""] if isinstance(data, dict) and data.keys() == {""} else None
+
+
 @frozen
 class Cell:
     """What one step made of one item. `digest` names what was read for it; `output` is None unless it succeeded."""

@@ -17,6 +17,7 @@ from llmpipe.engine.items import to_json
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.errors import ItemError
 from llmpipe.frozen import frozen
+from llmpipe.json_numbers import one_form
 
 _RESULTS = (
     "SELECT items.id, items.parent, items.ord, items.key, items.data, results.output FROM items"
@@ -28,6 +29,7 @@ _BELOW = (
     " JOIN results ON results.item = items.id AND results.step = ?"
     " WHERE items.scope = ? AND items.live = 1 AND items.ord > ? AND items.ord < ? ORDER BY items.ord"
 )
+_PARENT = "SELECT items.data, scopes.name FROM items JOIN scopes ON scopes.id = items.scope WHERE items.id = ?"
 
 
 def export_steps(ledger: LedgerReader, folder: Path, steps: Mapping[str, tuple[int, int]]) -> dict[str, int]:
@@ -66,7 +68,7 @@ class Publisher:
     def _rows(self, published: Published) -> Iterator[tuple[str, dict[str, Any]]]:
         """The key of each row, and its columns."""
         step, scope = self._steps[published.step]
-        expand = self._expander(published.step) or (lambda data: data)
+        expand = self._seen(self._home[published.step])
         read = {r.path[1] for column in published.columns.values() for r in column.reads if r.path[:1] == ("steps",)}
         for block in self._ledger.scan(_RESULTS, (scope, step)):
             for row in block:
@@ -79,14 +81,16 @@ class Publisher:
                 columns = published.columns.items()
                 yield item.key, {name: _evaluated(column, names, name, item.key) for name, column in columns}
 
-    def _expander(self, step: str) -> Expand | None:
+    def _seen(self, scope: str) -> Expand:
+        """What makes of the data of a scope's items what columns see of them."""
         numbers = {name: number for name, (number, _) in self._steps.items()}
-        return expander(self._pipeline, self._ledger, numbers, self._home[step])
+        return expander(self._pipeline, self._ledger, numbers, scope) or (lambda data: data)
 
     def _names(self, item: _Row) -> dict[str, Any]:
         names = {"item": item.data, "key": item.key, "vars": dict(self._pipeline.vars)}
         if item.parent is not None:
-            names["parent"] = json.loads(self._ledger.value("SELECT data FROM items WHERE id = ?", (item.parent,)))
+            data, scope = self._ledger.rows(_PARENT, (item.parent,))[0]
+            names["parent"] = self._seen(scope)(json.loads(data))
         return names
 
     def _other_steps(self, step: str, item: _Row, names: Sequence[str]) -> dict[str, Any]:
@@ -118,14 +122,15 @@ class Publisher:
     def _below(self, name: str, item: _Row) -> ListEntries:
         step, scope = self._steps[name]
         rows = self._ledger.rows(_BELOW, (step, scope, f"{item.ord}.", f"{item.ord}/"))
-        entries = [entry(key, json.loads(data), json.loads(output)) for key, data, status, output in rows if output]
+        seen = self._seen(self._home[name])
+        entries = [entry(key, seen(json.loads(data)), json.loads(output)) for key, data, _, output in rows if output]
         states = [status for _, _, status, _ in rows]
         return ListEntries(entries, failed=states.count("failed"), skipped=states.count("skipped"))
 
     def _whole(self, name: str) -> StepEntries:
         if name not in self._wholes:
             step, scope = self._steps[name]
-            self._wholes[name] = StepEntries(self._ledger, scope=scope, step=step, expand=self._expander(name))
+            self._wholes[name] = StepEntries(self._ledger, scope=scope, step=step, expand=self._seen(self._home[name]))
         return self._wholes[name]
 
 
@@ -150,6 +155,6 @@ def _enclosing(pipeline: Pipeline, scope: str) -> list[str]:
 
 def _evaluated(column: Any, names: Mapping[str, Any], name: str, key: str) -> Any:
     try:
-        return column.evaluate(names)
+        return one_form(column.evaluate(names))
     except ItemError as err:
         raise ItemError(f"column '{name}' of item {key}: {err}", code=err.item_code) from err

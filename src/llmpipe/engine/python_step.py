@@ -15,6 +15,7 @@ from llmpipe.config.templates import Entries
 from llmpipe.engine.entries import ListEntries
 from llmpipe.engine.own_code import load_object
 from llmpipe.errors import ItemError
+from llmpipe.json_numbers import read_number
 
 _SIDE_BY_SIDE = 8  # calls at once: threads, so that a slow function holds nobody up
 
@@ -104,7 +105,7 @@ def _copy(value: Any) -> Any:
 
 def _plain(output: Any, step: Step) -> Any:
     try:
-        return json.loads(json.dumps(output, allow_nan=False), object_pairs_hook=_unique)
+        return json.loads(json.dumps(output, allow_nan=False), object_pairs_hook=_unique, parse_float=read_number)
     except (TypeError, ValueError, RecursionError) as err:
         raise ItemError(f"{step.python} returned what JSON cannot hold: {err}", code="D331") from err
 

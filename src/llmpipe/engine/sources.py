@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from llmpipe.config.pipeline import Dataset, Scope
+from llmpipe.config.pipeline import ROOT_SCOPE, Dataset, Scope
 from llmpipe.config.rows import Row, read_rows
 from llmpipe.engine.entering import Entering, Fresh
 from llmpipe.engine.groups import group_items
-from llmpipe.engine.items import Item, canonical, child_ord, digest_of
+from llmpipe.engine.items import Item, canonical, child_ord, digest_of, unmade
 from llmpipe.engine.pieces import split_text
 from llmpipe.engine.state import RunState
 from llmpipe.engine.unchanged import note_read, noted, unchanged_rows
@@ -223,6 +223,8 @@ class Sources:
         split = scope.split
         assert split is not None
         names = {"item": self._run.expand(parent), "key": parent.key, "vars": dict(self._run.pipeline.vars)}
+        if parent.parent is not None and parent.parent.scope != ROOT_SCOPE:
+            names["parent"] = self._run.expand(parent.parent)
         names["steps"] = {id: cell.output for id, cell in parent.cells.items() if cell.status == "succeeded"}
         source = parent.cells.get(scope.step or "")
         if source is not None:
@@ -230,9 +232,9 @@ class Sources:
         try:
             text = split.text.evaluate(names)
         except ItemError as err:
-            return [{"": f"the text to split cannot be found: {err}"}]
+            return [unmade(f"the text to split cannot be found: {err}")]
         if not isinstance(text, str):
-            return [{"": f"the text to split is {type(text).__name__}, not text"}]
+            return [unmade(f"the text to split is {type(text).__name__}, not text")]
         pieces = split_text(text, by=split.by, size=split.size, overlap=split.overlap)
         return [asdict(piece) for piece in pieces]
 

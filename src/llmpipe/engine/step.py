@@ -12,7 +12,8 @@ from llmpipe.engine.cell_journal import Stopping
 from llmpipe.engine.context import Blocked, Sight
 from llmpipe.engine.demands import Demands
 from llmpipe.engine.evidence import Evidence
-from llmpipe.engine.items import UNSENT, Cell, Item, clean, to_json
+from llmpipe.engine.group_rows import base_scope
+from llmpipe.engine.items import UNSENT, Cell, Item, clean, to_json, why_unmade
 from llmpipe.engine.ledger_schema import PUT_RESULT
 from llmpipe.engine.model_step import Answer, ModelStep
 from llmpipe.engine.python_step import PythonStep
@@ -47,7 +48,7 @@ class StepRunner:
         self._demands = Demands(run.pipeline, step)
         self._model = ModelStep(run, step, self._demands)
         self._evidence = Evidence(run, step)
-        self._is_split = run.pipeline.scopes[step.scope].kind == "split"
+        self._may_be_unmade = base_scope(run.pipeline, step.scope).kind in ("split", "group")
 
     def _code(self) -> PythonStep | None:
         return PythonStep(self._step, self._run.pipeline)
@@ -63,8 +64,8 @@ class StepRunner:
         `known` is what an earlier process of this run wrote down.
         """
         try:
-            if self._is_split and isinstance(item.data, dict) and "" in item.data:
-                raise ItemError(item.data[""], code="D320")
+            if self._may_be_unmade and (reason := why_unmade(item.data)) is not None:
+                raise ItemError(reason, code="D320")
             names = self._sight.scope(item, self._run.expand)
             digest = self._sight.digest(item)
         except Blocked as blocked:

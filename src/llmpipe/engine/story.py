@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpipe.engine.files import read_json
+from llmpipe.engine.items import why_unmade
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.runs import RUN_FILE, NoSuchPart, RunInfo
 from llmpipe.errors import StorageError
@@ -186,7 +187,7 @@ def _shown(ledger: LedgerReader, id: int, data: Any) -> Any:
     while kind in ("", "samples", "models"):
         ((parent, name),) = ledger.rows(sql, (at,))
         at, kind = parent, name.partition(":")[0]
-    if kind != "group":
+    if kind != "group" or why_unmade(data) is not None:
         return data
     rows = "SELECT key FROM items WHERE id IN (SELECT value FROM json_each(?)) ORDER BY ord"
     keys = [key for (key,) in ledger.rows(rows, (json.dumps(data["members"]),))]

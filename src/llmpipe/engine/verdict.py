@@ -156,7 +156,7 @@ ITEM_TITLES = {
     "D313": "a template could not be filled",
     "D314": "a condition is neither true nor false",
     "D315": "a template does too much work",
-    "D320": "a list or text that another step runs over is not there",
+    "D320": "the list, text or group that a step runs over is not there",
     "D330": "a Python step raised an error",
     "D331": "a Python step returned what JSON cannot hold",
     "D332": "a Python step took too long",

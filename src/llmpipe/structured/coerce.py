@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llmpipe.json_numbers import UnkeptNumber, read_number
 from llmpipe.late import late
 from llmpipe.structured.formats import is_date
 from llmpipe.structured.recursion import target_of
@@ -84,15 +85,16 @@ _NOT_ONE = object()
 
 def _integer(text: str) -> Any:
     found = _number(text)
-    if isinstance(found, float):
-        return int(found) if found.is_integer() else _NOT_ONE
-    return found
+    return found if isinstance(found, int) else _NOT_ONE
 
 
 def _number(text: str) -> Any:
     if not _NUMBER.fullmatch(text):
         return _NOT_ONE
-    found = json.loads(text)
+    try:
+        found = json.loads(text, parse_float=read_number)
+    except UnkeptNumber:
+        return _NOT_ONE
     return found if abs(found) < 1e300 else _NOT_ONE
 
 

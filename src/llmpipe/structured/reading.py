@@ -7,11 +7,11 @@ around it is NotJson. The notes say what was taken away: think_stripped, fences_
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any, NoReturn
 
 from llmpipe.errors import NotJson
+from llmpipe.json_numbers import UnkeptNumber, read_number
 from llmpipe.late import late
 from llmpipe.structured.measure import MAX_NODES, NotPlain, measure
 
@@ -105,16 +105,7 @@ def _no_constant(name: str) -> NoReturn:
     raise _Refused(f"{name} is not JSON")
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise _Refused(f"the number {text[:40]} is too large")
-    if number == 0 and text.lower().partition("e")[0].strip("-0."):
-        raise _Refused(f"the number {text[:40]} is too small to be told from 0")
-    return number
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=read_number)
 
 
 def _without_reasoning(text: str, notes: list[str]) -> str:
@@ -203,7 +194,7 @@ def _said(error: Exception) -> str:
         return f"{what} at line {error.lineno} column {error.colno}"
     if isinstance(error, RecursionError):
         return "it is nested too deep"
-    return str(error) if isinstance(error, _Refused) else "a number in it is too large"
+    return str(error) if isinstance(error, _Refused | UnkeptNumber) else "a number in it is too large"
 
 
 def _not_json(reason: str, text: str) -> NotJson:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llmpipe.json_numbers import read_float
 from llmpipe.structured.keywords import lookup
 from llmpipe.structured.problems import did_you_mean
 
@@ -43,7 +44,7 @@ def read_schema(path: Path, address: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise RefusedReference(f"{address!r} is larger than {MAX_FILE_BYTES} bytes", "")
-        contents = plain(json.loads(path.read_text(encoding="utf-8-sig")))
+        contents = plain(json.loads(path.read_text(encoding="utf-8-sig"), parse_float=read_float))
     except OSError as error:
         raise RefusedReference(f"{address!r} cannot be read: {error.strerror or error}", "") from error
     except (ValueError, RecursionError) as error:

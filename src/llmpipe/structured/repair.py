@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from llmpipe.errors import ConfigError, NotJson, Place, Problem
+from llmpipe.json_numbers import read_number
 from llmpipe.late import late
 from llmpipe.structured.measure import MAX_DEPTH, NotPlain, measure
 from llmpipe.structured.mended import says_the_same
@@ -35,7 +36,9 @@ def repaired(text: str, failure: NotJson) -> Any:
     try:
         value: Any = json_repair.loads(whole, skip_json_loads=True)
         measure(value)
-        value = json.loads(json.dumps(value))  # joins surrogate pairs, which come out as two halves
+        value = json.loads(
+            json.dumps(value), parse_float=read_number
+        )  # joins surrogate pairs, which come out as two halves
         json.dumps(value, ensure_ascii=False).encode()  # half of one is no text
     except (ValueError, RecursionError, NotPlain):
         raise failure from None

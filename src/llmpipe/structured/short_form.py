@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmpipe.errors import SchemaUnusable
+from llmpipe.json_numbers import UnkeptNumber, read_float
 from llmpipe.late import late
 from llmpipe.structured.equality import canonical
 from llmpipe.structured.formats import CHECKS
@@ -271,7 +272,7 @@ class _Reader:
 
     def bound(self, found: dict[str, Any], name: str, text: str, *, whole: bool) -> None:
         """Note one bound, as a whole number where it is one."""
-        number = float(text) if "." in text else int(text)
+        number = _number(text)
         if whole and isinstance(number, float):
             raise _Unreadable(f"{text} is not a whole number", "")
         if name in ("minLength", "maxLength", "minItems", "maxItems") and number < 0:
@@ -299,5 +300,12 @@ def _scalar(double: str | None, single: str | None, bare: str | None) -> Any:
     if text in ("true", "false", "null"):
         return json.loads(text)
     if re.fullmatch(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", text):
-        return float(text) if "." in text else int(text)
+        return _number(text)
     return text
+
+
+def _number(text: str) -> int | float:
+    try:
+        return read_float(text) if "." in text else int(text)
+    except UnkeptNumber as error:
+        raise _Unreadable(str(error), "") from None
