@@ -14,7 +14,7 @@
         │   ├── KeyRefused           4   P402        ├── AccessDenied      4   P403
         │   ├── QuotaExhausted       1   P404        ├── ModelUnknown      1   P405
         │   ├── SchemaRejected       1   P406        ├── RedirectRefused   1   P407
-        │   └── PlainHttpRefused     1   P408
+        │   └── PlainHttpRefused     1   P408        └── CertificateRefused 1  P409
         ├── RequestRefused               this request can never succeed
         │   ├── BadRequest               P410        ├── ContextTooLong        P411
         │   ├── ContentFiltered          P412        └── RequestTooLarge       P413
@@ -50,6 +50,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from llmpipe.frozen import frozen
 
 if TYPE_CHECKING:
+    from llmpipe.client.silence import Silence
     from llmpipe.types import Attempt, LLMRequest, Usage
 
 Billed = Literal["no", "maybe", "yes"]
@@ -240,6 +241,7 @@ class CallFailed(LlmpipeError, RuntimeError):
         self.provider_request_id = provider_request_id
         self.details = details
         self.attempts: tuple[Attempt, ...] = ()  # filled by the client before the error leaves it
+        self.silence: Silence | None = None  # who was answered meanwhile, filled by the client likewise
         self.request_id: str | None = None
         self.asked: LLMRequest | None = None  # the request, filled by a run
         self.reasks = 0  # how often the answer had been asked for again, filled by client.reask
@@ -305,6 +307,15 @@ class PlainHttpRefused(AccountError):
     code = "P408"
     title = "plain http to another host"
     advice = "Use https, or set `allow_http: true` on the model if nobody can listen on the way."
+
+
+class CertificateRefused(AccountError):
+    code = "P409"
+    title = "the server's TLS certificate was not accepted"
+    advice = (
+        "Check base_url, the clock of this machine and what intercepts its traffic; name a CA of your own in "
+        "SSL_CERT_FILE; then --resume."
+    )
 
 
 class RequestRefused(CallFailed):

@@ -360,6 +360,39 @@ def test_calls_pass_in_order_of_arrival() -> None:
     assert asyncio.run(main()) == list(range(50))
 
 
+def test_the_probes_are_those_that_were_tried_least_and_stand_furthest_behind() -> None:
+    """Neighbours may all be broken; somewhere there is one that can be answered, if the provider works."""
+
+    async def main() -> list[int]:
+        state = GateState(Limits(concurrency=8), breaker=BreakerPolicy(first_wait_s=0.01, wait_cap_s=0.01, probes=9))
+        state.proven = True
+        g = Gate("p/m", state, clock=asyncio.get_running_loop().time, tell=lambda name, words: None)
+        order = []
+        tickets = [await g.enter() for _ in range(5)]
+
+        async def call(number: int, tried: int) -> None:
+            ticket = await g.enter(order=number, tried=tried)
+            order.append(number)
+            g.leave(ticket, OK if number == 2 else Outcome(error=ServerFault("500")))
+
+        for ticket in tickets:
+            g.leave(ticket, Outcome(error=ServerFault("500")))
+        assert state.breaker.state == "open"
+        await asyncio.gather(*(call(number, tried=int(number > 5)) for number in range(8)))
+        return order
+
+    assert asyncio.run(main()) == [5, 4, 3, 2, 0, 1, 6, 7]
+
+
+def test_faults_of_calls_that_fail_while_later_ones_are_answered_open_nothing() -> None:
+    state = GateState(Limits(concurrency=8), breaker=BreakerPolicy(threshold=2))
+    state.proven = True
+    for now in range(20):
+        ticket = state.admit(now, 0)
+        state.ended(ticket, now, Outcome(error=ServerFault("500"), own=True))
+    assert state.breaker.state == "closed"
+
+
 def test_cancelling_those_who_wait_or_were_just_admitted_leaks_nothing() -> None:
     async def main() -> None:
         g = gate(Limits(concurrency=2))

@@ -24,6 +24,7 @@ from llmpipe.errors import (
     BadReply,
     CallFailed,
     CallTimeout,
+    CertificateRefused,
     ConfigError,
     KeyRefused,
     NetworkFault,
@@ -256,9 +257,9 @@ def _over_tls(pair: tuple[Path, Path], ca_file: str | None) -> HttpReply:
 
 
 def test_a_certificate_that_nobody_signed_is_refused_and_not_tried_again(self_signed: tuple[Path, Path]) -> None:
-    with pytest.raises(NetworkFault, match="certificate") as caught:
+    with pytest.raises(CertificateRefused, match="certificate") as caught:
         _over_tls(self_signed, None)
-    assert (caught.value.billed, caught.value.should_retry) == ("no", False)
+    assert (caught.value.billed, caught.value.retryable, caught.value.account) == ("no", False, True)
 
 
 def test_an_authority_of_ones_own_is_accepted_from_a_file(self_signed: tuple[Path, Path]) -> None:
@@ -293,7 +294,7 @@ def test_a_client_trusts_the_authority_of_its_environment(self_signed: tuple[Pat
                 return str(await client.acall(LLMRequest(model="m", prompt="hi"), max_retries=0))
 
     assert asyncio.run(ask(Proxies(ca_file=str(self_signed[0])))) == "hello"
-    with pytest.raises(NetworkFault, match="certificate"):
+    with pytest.raises(CertificateRefused, match="certificate"):
         asyncio.run(ask(Proxies()))
 
 
@@ -374,11 +375,10 @@ def test_a_certificate_is_told_from_other_failures_to_connect() -> None:
     wrapper = httpx.ConnectError("no")
     wrapper.__cause__ = ssl.SSLCertVerificationError(1, "self-signed certificate")
     fault = fault_of(wrapper, "host")
-    assert type(fault) is NetworkFault
-    assert (fault.billed, fault.should_retry) == ("no", False)
+    assert type(fault) is CertificateRefused
+    assert fault.billed == "no"
     wrapper.__cause__ = ssl.SSLError(1, "wrong version number")
-    fault = fault_of(wrapper, "host")
-    assert (fault.billed, fault.should_retry) == ("no", None)  # type: ignore[union-attr]
+    assert type(fault_of(wrapper, "host")) is NetworkFault
 
 
 def test_only_faults_before_the_request_left_cost_nothing() -> None:

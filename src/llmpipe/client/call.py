@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from llmpipe.client.silence import Silence
 from llmpipe.policy import CallPolicy
 from llmpipe.types import Attempt, LLMRequest, LLMResponse, Model
 
@@ -56,9 +57,9 @@ class Deadline:
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way to one model. Nothing but `attempts`, `deadline` and `answerer` changes on the way.
+    """One request on its way to one model. Nothing but `attempts`, `silence`, `deadline` and `answerer` changes.
 
-    A fallback is another Call that shares `attempts`, `request_id` and `journal`.
+    A fallback is another Call that shares `attempts`, `silence`, `request_id` and `journal`.
     """
 
     request: LLMRequest  # with the model's own parameters filled in
@@ -70,6 +71,7 @@ class Call:
     request_id: str
     policy: CallPolicy
     attempts: list[Attempt] = field(default_factory=list)
+    silence: Silence = field(default_factory=Silence)
     journal: Journal | None = None
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
     reserved: Amount | None = None  # of the budget, for the attempt that is under way

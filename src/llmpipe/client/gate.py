@@ -46,6 +46,7 @@ class _Waiter:
     place: asyncio.Future[Ticket]
     tokens: int
     max_hold: float | None
+    tried: int
 
     def __lt__(self, other: _Waiter) -> bool:
         return self.turn < other.turn
@@ -69,21 +70,21 @@ class Gate:
         return self.state.tokens is not None
 
     async def enter(
-        self, tokens: int = 0, *, max_hold: float | None = None, patient: bool = True, order: int = 0
+        self, tokens: int = 0, *, max_hold: float | None = None, patient: bool = True, order: int = 0, tried: int = 0
     ) -> Ticket:
         """Wait for a place; cancelling gives it back. The lowest `order` goes first, among equals whoever came first:
         a run gives each call the number of its row, so that rows begun are ended before more are begun.
 
-        `max_hold`: the longest wait in seconds that a server may ask for, None = any. `patient` False: do not wait for
-        a breaker to close (another model can be asked). Raises RetryAfterTooLong, ProviderDown, or the account error
-        that closed the gate, all with `sent` False.
+        `tried`: the attempts that the call has made before. `max_hold`: the longest wait in seconds that a server may
+        ask for, None = any. `patient` False: do not wait for a breaker to close (another model can be asked). Raises
+        RetryAfterTooLong, ProviderDown, or the account error that closed the gate, all with `sent` False.
         """
         now = self._clock()
         self._refuse(now, max_hold, patient)
         if not self._queue and self.state.wait(now) == 0:
             return self.state.admit(now, tokens)
         self._arrivals += 1
-        waiter = _Waiter((order, self._arrivals), asyncio.get_running_loop().create_future(), tokens, max_hold)
+        waiter = _Waiter((order, self._arrivals), asyncio.get_running_loop().create_future(), tokens, max_hold, tried)
         heapq.heappush(self._queue, waiter)
         self._pump()
         try:
@@ -107,6 +108,19 @@ class Gate:
         words = self.state.learn(self._clock(), stated)
         if words:
             self._tell(self.name, words)
+
+    @property
+    def is_down(self) -> bool:
+        """True if the provider stays down, and nobody should wait for it."""
+        return self.state.breaker.is_down(self._clock())
+
+    def silence(self) -> str:
+        """How long nobody has been answered, in words."""
+        state = self.state
+        seconds = 0.0 if state.silent_since is None else self._clock() - state.silent_since
+        tries = f"{state.tries} tries" if state.tries != 1 else "1 try"
+        last = f": {state.last_fault}" if state.last_fault else ""
+        return f"{self.name} did not answer for {_said(seconds)} ({tries}){last}"
 
     def stats(self) -> GateStats:
         """A snapshot."""
@@ -139,9 +153,9 @@ class Gate:
         if state.closed_by is not None:
             return unsent(state.closed_by)
         if state.breaker.is_down(now):
-            return _unsent(ProviderDown(f"{self.name} stays down"))
+            return _unsent(ProviderDown(self.silence()))
         if not patient and state.breaker.state != "closed":
-            return _unsent(ProviderDown(f"{self.name} has faults in a row"))
+            return _unsent(ProviderDown(self.silence()))
         held = state.held_until - now
         if max_hold is not None and held > max_hold:
             text = f"{self.name} asks for a wait of another {held:.0f} s, more than {max_hold:g} s"
@@ -163,8 +177,7 @@ class Gate:
             self._timer.cancel()
             self._timer = None
         while self._queue:
-            waiter = self._queue[0]
-            if waiter.place.done():
+            if self._queue[0].place.done():
                 heapq.heappop(self._queue)
                 continue
             now = self._clock()
@@ -172,8 +185,22 @@ class Gate:
             if wait > 0:
                 self._wake_in(wait)
                 return
-            heapq.heappop(self._queue)
+            waiter = self._taken()
             waiter.place.set_result(self.state.admit(now, waiter.tokens))
+
+    def _taken(self) -> _Waiter:
+        """The one who goes next, no longer in the queue.
+
+        As a probe goes the one that has been tried least and stands furthest behind: a fault that comes of the
+        requests themselves looks like an outage as long as the same ones, or neighbours, are tried.
+        """
+        if self.state.breaker.state == "closed":
+            return heapq.heappop(self._queue)
+        waiting = (waiter for waiter in self._queue if not waiter.place.done())
+        probe = min(waiting, key=lambda waiter: (waiter.tried, -waiter.turn[0], -waiter.turn[1]))
+        self._queue.remove(probe)
+        heapq.heapify(self._queue)
+        return probe
 
     def _wake_in(self, seconds: float) -> None:
         if seconds < math.inf:
@@ -211,6 +238,10 @@ class Gates:
     def _log(self, gate: str, words: str) -> None:
         if self._logger is not None:
             self._logger.bind(model=gate, change=words).info("llm_gate")
+
+
+def _said(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 1 else "less than a second"
 
 
 def unsent(error: Failure) -> Failure:

@@ -37,13 +37,15 @@ class Ticket:
 class Outcome:
     """How a call ended. `error` None and `answered` False: without a verdict (cancelled, or nothing was sent).
 
-    `longest_hold`: a wait of more seconds that the server asks for is not heeded; None: any is.
+    `longest_hold`: a wait of more seconds that the server asks for is not heeded; None: any is. `own`: others were
+    answered since the call's first fault, so that this one says little of the provider.
     """
 
     answered: bool = False
     error: CallFailed | None = None
     tokens: int | None = None  # actually used, if known
     longest_hold: float | None = None
+    own: bool = False
 
     @property
     def hold_s(self) -> float | None:
@@ -71,6 +73,10 @@ class GateState:
         self._bursts = 0  # in a row, without an answer between
         self._open = math.inf  # how many of the calls admitted since the last burst may be in flight
         self._fresh = 0  # how many of them are
+        self.answered = 0  # the highest number of a call whose end showed the provider at work; 0: there was none
+        self.tries = 0  # calls since then that met a fault or were turned away
+        self.silent_since: float | None = None  # when the first call since then passed
+        self.last_fault = ""
 
     @property
     def held_again_and_again(self) -> bool:
@@ -93,6 +99,8 @@ class GateState:
         """Let a call pass that reserves so many tokens; only after `wait` said 0."""
         self.in_flight += 1
         self._fresh += 1
+        if self.silent_since is None:
+            self.silent_since = now
         if self.requests is not None:
             self.requests.take(now, 1)
         if self.tokens is not None:
@@ -113,7 +121,7 @@ class GateState:
         if error is None or not error.sent or isinstance(error, AccountError):
             self.breaker.abandoned(now, ticket.passed)
             return self._closed(error) if isinstance(error, AccountError) else ""
-        return self._failed(ticket, now, error, outcome.hold_s)
+        return self._failed(ticket, now, error, outcome)
 
     def learn(self, now: float, stated: RateLimits) -> str:
         """Take rates that the file leaves open from what a reply's headers state; wait a little where nothing is left.
@@ -139,6 +147,7 @@ class GateState:
 
     def _answered(self, ticket: Ticket, *, in_use: bool) -> str:
         self.proven = True
+        self._alive(ticket)
         self._bursts = 0
         closes = self.breaker.answered(ticket.passed)
         if self._open < math.inf:
@@ -149,15 +158,26 @@ class GateState:
             self.ramp.answered(in_use=in_use)
         return "breaker closed" if closes else ""
 
+    def _alive(self, ticket: Ticket) -> None:
+        self.answered = max(self.answered, ticket.passed.number)
+        self.tries, self.silent_since, self.last_fault = 0, None, ""
+
     def _closed(self, error: AccountError) -> str:
         if self.closed_by is not None:
             return ""
         self.closed_by = error
         return f"closed by {error.kind}"
 
-    def _failed(self, ticket: Ticket, now: float, error: CallFailed, hint: float | None) -> str:
-        words = self._rejected(ticket, now, hint) if error.hold else ""
-        if error.fault:
+    def _failed(self, ticket: Ticket, now: float, error: CallFailed, outcome: Outcome) -> str:
+        if error.fault or error.hold:
+            self.tries += 1
+            self.last_fault = error.message
+        else:
+            self._alive(ticket)
+        words = self._rejected(ticket, now, outcome.hold_s) if error.hold else ""
+        if error.fault and outcome.own:
+            self.breaker.abandoned(now, ticket.passed)
+        elif error.fault:
             if self.breaker.fault(now, ticket.passed):
                 words = f"breaker opened after {self.breaker.faults} faults in a row"
                 self._ramp_again(now)

@@ -15,6 +15,7 @@ from llmpipe.errors import (
     Billed,
     CallFailed,
     CallTimeout,
+    CertificateRefused,
     NetworkFault,
     RedirectRefused,
     StreamCut,
@@ -30,11 +31,10 @@ class Meaning:
     billed: Billed
     words: str
     clock: str = ""  # for CallTimeout
-    retry: bool | None = None  # False: the same fault would come back at once
 
 
 _CONNECT = Meaning(NetworkFault, "no", "could not connect")
-_CERTIFICATE = Meaning(NetworkFault, "no", "the server's TLS certificate was not accepted", retry=False)
+_CERTIFICATE = Meaning(CertificateRefused, "no", "the server's TLS certificate was not accepted")
 _PROXY = Meaning(NetworkFault, "no", "the proxy refused the connection")
 _BROKEN = Meaning(NetworkFault, "maybe", "the connection broke before the reply was complete")
 _CUT = Meaning(StreamCut, "maybe", "the reply broke off")
@@ -87,7 +87,7 @@ def fault_of(error: BaseException, host: str, **evidence: Any) -> CallFailed | N
     if meaning is None:
         return None
     detail = f" ({_words(error)})" if str(error) else ""
-    evidence = {"billed": meaning.billed, "should_retry": meaning.retry, **evidence}
+    evidence = {"billed": meaning.billed, **evidence}
     if issubclass(meaning.error, CallTimeout):
         return meaning.error(f"{host}: {meaning.words}{detail}", clock=meaning.clock, **evidence)
     return meaning.error(f"{host}: {meaning.words}{detail}", **evidence)

@@ -22,13 +22,18 @@ from llmpipe.engine.run_file import closing, opening, previous, schemas_sent, up
 from llmpipe.engine.runs import RUN_FILE
 from llmpipe.engine.state import RunState
 from llmpipe.engine.verdict import causes, count_step, disagreements
-from llmpipe.errors import InternalError, ItemError, LlmpipeError
+from llmpipe.errors import InternalError, ItemError, LlmpipeError, ProviderDown
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
 
 
+_TRIED = (
+    "SELECT COUNT(*) FROM (SELECT DISTINCT attempts.step, attempts.item FROM attempts"
+    " JOIN items ON items.id = attempts.item AND items.live = 1 WHERE NOT EXISTS"
+    " (SELECT 1 FROM results WHERE results.step = attempts.step AND results.item = attempts.item))"
+)
 _CUT_OFF = "SELECT COUNT(*) FROM attempts WHERE invocation = ? AND outcome = 'Cancelled' AND billed = 'maybe'"
 
 
@@ -94,7 +99,7 @@ class Record:
             count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], since=self._started)
             for id, pair in numbers.items()
         )
-        verdict = self._verdict(run, steps)
+        verdict = self._verdict(run, steps, reader)
         publish = verdict[1] == 0 and self._is_publishable(reader, steps)
         lines, published, trouble = self._results(reader, run.folder, numbers, publish=publish)
         if trouble and verdict[1] == 0:
@@ -156,9 +161,11 @@ class Record:
             return lines, (), f"outputs could not be made: {err}"
         return lines, published, ""
 
-    def _verdict(self, run: RunState, steps: tuple[StepCounts, ...]) -> tuple[Status, int, str]:
-        if run.stopped is not None:
-            return run.stopped.status, run.stopped.exit_code, run.stopped.reason  # type: ignore[return-value]
+    def _verdict(self, run: RunState, steps: tuple[StepCounts, ...], reader: LedgerReader) -> tuple[Status, int, str]:
+        stop = run.stopped
+        if stop is not None:
+            rest = _left(steps, reader) if stop.exit_code == ProviderDown.exit_code else ""
+            return stop.status, stop.exit_code, stop.reason + rest  # type: ignore[return-value]
         broken = [
             f"step {counts.id}: {counts.failed} of {counts.succeeded + counts.failed} items failed"
             for counts in steps
@@ -224,3 +231,13 @@ def _shown(path: Path) -> str:
     """The path as a person would type it here."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _left(steps: tuple[StepCounts, ...], reader: LedgerReader) -> str:
+    """What a provider that is down leaves without a result: items that were tried in vain, and items never sent."""
+    unsent, tried = sum(counts.unsent for counts in steps), reader.value(_TRIED)
+    never = max(0, unsent - tried)
+    words = [f"{never} {'item was' if never == 1 else 'items were'} not sent"] if never else []
+    if tried:
+        words.append(f"{tried} {'item' if tried == 1 else 'items'} got no answer")
+    return "".join(f"; {part}" for part in words)

@@ -16,6 +16,7 @@ from llmpipe.engine.group_rows import base_scope
 from llmpipe.engine.items import UNSENT, Cell, Item, clean, to_json, why_unmade
 from llmpipe.engine.ledger_schema import PUT_RESULT
 from llmpipe.engine.model_step import Answer, ModelStep
+from llmpipe.engine.outages import judged
 from llmpipe.engine.python_step import PythonStep
 from llmpipe.engine.state import RunState, Stop
 from llmpipe.engine.tally import Tally
@@ -136,8 +137,10 @@ class StepRunner:
     # -- writing down ----------------------------------------------------------------------------------------------
 
     async def _failed(self, item: Item, known: Cell | None, digest: bytes, err: ItemError | CallFailed) -> Cell:
-        if isinstance(err, CallFailed) and self._is_unsent(err):
-            return UNSENT
+        if isinstance(err, CallFailed):
+            err = await judged(self._run, err, failed_before=known is not None and known.status == "failed")
+            if self._is_unsent(err):
+                return UNSENT
         code = err.item_code if isinstance(err, ItemError) else err.code
         permanent = isinstance(err, ItemError) or err.permanent
         cell = Cell("failed", digest, code=code, error=clean(self._run.redact(str(err))), permanent=permanent)

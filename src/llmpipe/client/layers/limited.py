@@ -28,15 +28,18 @@ def limited(inner: Handler, deps: Deps) -> Handler:
         fails = retry.retry_after_over == "fail"
         max_hold, longest = (retry.retry_after_max, None) if fails else (None, retry.retry_after_max)
         tokens = _expected_tokens(call) if gate.counts_tokens else 0
+        patient, tried = not _has_another(call), len(call.attempts)
         with waiting(call):
-            ticket = await gate.enter(tokens, max_hold=max_hold, patient=not _has_another(call), order=call.order)
+            ticket = await gate.enter(tokens, max_hold=max_hold, patient=patient, order=call.order, tried=tried)
         call.deadline.start(deps.clock())
         outcome = Outcome()
         try:
             response = await inner(call)
             outcome = Outcome(answered=True, tokens=_used(response.usage))
+            call.silence.answered(gate)
         except CallFailed as err:
-            outcome = Outcome(error=err, tokens=_used(err.usage), longest_hold=longest)
+            own = err.sent and (err.fault or err.hold) and call.silence.fault(gate, ticket.passed.number)
+            outcome = Outcome(error=err, tokens=_used(err.usage), longest_hold=longest, own=own)
             if err.account and gate.state.closed_by is not None:
                 err.sent = False
             raise

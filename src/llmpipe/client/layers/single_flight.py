@@ -17,9 +17,10 @@ _LATE_LEADERS = 2
 class _Flight:
     """The call that leads, and what it leaves for those who wait: a response, an error, or None: take over."""
 
-    __slots__ = ("landed",)
+    __slots__ = ("landed", "leader")
 
-    def __init__(self) -> None:
+    def __init__(self, leader: Call) -> None:
+        self.leader = leader
         self.landed: asyncio.Future[LLMResponse | CallFailed | None] | None = None
 
     def land(self, outcome: LLMResponse | CallFailed | None) -> None:
@@ -43,7 +44,7 @@ def single_flight(inner: Handler, deps: Deps) -> Handler:
     flights: dict[tuple[str, bool], _Flight] = {}
 
     async def lead(call: Call, name: tuple[str, bool]) -> LLMResponse:
-        flight = flights[name] = _Flight()
+        flight = flights[name] = _Flight(call)
         outcome: LLMResponse | CallFailed | None = None
         try:
             outcome = await inner(call)
@@ -63,6 +64,7 @@ def single_flight(inner: Handler, deps: Deps) -> Handler:
             outcome = await flight.wait()
             if isinstance(outcome, LLMResponse):
                 return _shared(outcome, call)
+            call.silence.share(flight.leader.silence)
             if isinstance(outcome, TotalTimeout):
                 late += 1
                 if late < _LATE_LEADERS:

@@ -23,6 +23,7 @@ def traced(inner: Handler, deps: Deps) -> Handler:
         except CallFailed as err:
             err.request_id = call.request_id
             err.attempts = tuple(call.attempts)
+            err.silence = call.silence
             if not call.attempts or call.attempts[-1].outcome != err.kind:
                 call_ended(deps.logger, call, err, latency_s=deps.clock() - started)
             raise
