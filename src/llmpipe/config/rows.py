@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -14,6 +14,7 @@ from llmpipe.config.pipeline import Dataset
 from llmpipe.config.rows_files import Part, lines, parts, raw_lines, reporting, whole_text
 from llmpipe.config.rows_json import MAX_ROW, canonical, parse_row, stream_array
 from llmpipe.config.rows_keys import ColumnKeys, ContentKeys
+from llmpipe.config.rows_source import Reading, file_sha256
 from llmpipe.errors import ConfigError, DataError
 from llmpipe.json_numbers import one_form
 
@@ -29,20 +30,21 @@ class Row(NamedTuple):
     line: int
 
 
-def read_rows(dataset: Dataset, *, stdin: BinaryIO | None = None) -> Iterator[Row]:
+def read_rows(dataset: Dataset, *, stdin: BinaryIO | None = None, reading: Reading | None = None) -> Iterator[Row]:
     """The rows in the order of the files; nothing is read whole but one row (at most 32 MiB) and `files`.
 
     jsonl, json, yaml: objects as they stand · csv, tsv: texts by the names in the first line · lines: `text` and
     `number`, blank lines left out · files: `path` (relative to the project root), `name`, `text`.
     The key is the dataset's column; without one the path (files), the text (lines) or the content of the row, as
-    `ContentKeys` says. Every format may be packed with gzip. `stdin` stands for the process's own.
+    `ContentKeys` says. Every format may be packed with gzip. `stdin` stands for the process's own. `reading` gets what
+    each file was, once its last row was taken.
 
     Raises DataError with file and line: D301 cannot be read, D302 not in the format, D303 encoding, D304 not an
     object, D305 duplicate key, D306 no key, D307 columns, D308 unusual JSON, D309 too large or deep.
     """
     read = _READERS[dataset.format]
     with _identifying(dataset) as identify:
-        for part in parts(dataset, stdin):
+        for part in parts(dataset, stdin, reading):
             file = part.file
             with reporting(file):
                 for line, data in read(part, dataset):
@@ -100,18 +102,15 @@ def peek_columns(dataset: Dataset) -> tuple[str, ...]:
         rows.close()  # type: ignore[attr-defined]
 
 
-def file_digest(dataset: Dataset) -> str:
-    """SHA-256, in hexadecimal, over the files as they stand; for `files` over their paths too, which are columns.
+def file_digest(dataset: Dataset, digests: Iterable[bytes] | None = None) -> str:
+    """SHA-256, in hexadecimal, over the files as they are, or as `digests` says that they were read.
 
-    Raises DataError D301. Standard input has no files: the digest of nothing.
+    For `files` it is over their paths too, which are columns. Raises DataError D301. Standard input has no files: the
+    digest of nothing.
     """
     whole = hashlib.sha256()
-    for path in dataset.paths:
-        try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").digest()
-        except OSError as error:
-            raise DataError(f"cannot read it: {error.strerror or error}", file=str(path), code="D301") from None
+    found = (file_sha256(path) for path in dataset.paths) if digests is None else digests
+    for path, digest in zip(dataset.paths, found, strict=True):
         name = relative_path(path, dataset) if dataset.format == "files" else ""
         whole.update(digest + name.encode("utf-8", "surrogateescape") + b"\0")
     return whole.hexdigest()

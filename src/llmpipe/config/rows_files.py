@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 from llmpipe.config.paths import display
 from llmpipe.config.pipeline import Dataset
 from llmpipe.config.rows_json import MAX_ROW
+from llmpipe.config.rows_source import Reading, Source
 from llmpipe.errors import DataError
 from llmpipe.frozen import frozen
 
@@ -34,10 +35,11 @@ class Part:
     path: Path | None
 
 
-def parts(dataset: Dataset, stdin: BinaryIO | None) -> Iterator[Part]:
-    """The files of a dataset, one after the other, each closed when the next is asked for.
+def parts(dataset: Dataset, stdin: BinaryIO | None, reading: Reading | None = None) -> Iterator[Part]:
+    """The files of a dataset, one after the other, each closed when the next is asked for, and then noted in `reading`.
 
-    Whoever reads from one does so under `reporting`. Raises DataError: D301 it cannot be opened, D303 its encoding.
+    Whoever reads from one does so under `reporting`. Raises DataError: D301 it cannot be opened, or was changed while
+    it was read for a `reading`; D303 its encoding.
     """
     if dataset.stdin:
         source = stdin if stdin is not None else sys.stdin.buffer
@@ -47,11 +49,14 @@ def parts(dataset: Dataset, stdin: BinaryIO | None) -> Iterator[Part]:
         return
     for path in dataset.paths:
         file = display(path)
-        with reporting(file), path.open("rb", _CHUNK) as opened:
-            packed: Any = opened  # buffered, so that it can be looked into
+        with reporting(file), path.open("rb", 0) as opened:
+            source = Source(opened, mark=reading.mark if reading is not None else 0)
+            packed: Any = io.BufferedReader(source, _CHUNK)  # buffered, so that it can be looked into
             if path.suffix == ".gz" and packed.peek(1) and packed.peek(2)[:2] != _GZIP:
                 raise DataError("the file is named .gz but is not packed with gzip", file=file, code="D301")
             yield Part(_prepared(packed, file, dataset.encoding), file, path)
+            if reading is not None:
+                reading.files.append(source.finish(path, name=file))
 
 
 @contextmanager

@@ -68,9 +68,15 @@ def begin_flow(kind: type[F], run: RunState, choice: Choice, print_: Fingerprint
 
 
 def _trust_files(run: RunState, choice: Choice, flow: Flow) -> None:
-    """Where the ledger has all items of an unchanged dataset, it stands for the file."""
-    given = run.options.retry_failed is not None or bool(choice.fixed)
+    """Use the ledger's rows where they are those of the files, or where steps that are not run again worked on them."""
     noted = {name for (name,) in run.ledger.rows("SELECT name FROM datasets")}
     for scope in run.pipeline.scopes.values():
-        if scope.dataset in noted and (given or is_unchanged(run.ledger, run.pipeline.datasets[scope.dataset or ""])):
+        if scope.dataset not in noted:
+            continue
+        same = is_unchanged(run.ledger, run.pipeline.datasets[scope.dataset or ""])
+        if same or choice.fixed:
             flow.sources.complete.add(scope.id)
+        if not same and choice.fixed:
+            run.note(
+                f"the files of dataset {scope.dataset} are not as they were; this run uses the rows of the earlier one"
+            )

@@ -21,6 +21,7 @@ from llmpipe.engine.results import RunReport, Status, StepCounts
 from llmpipe.engine.run_file import closing, opening, previous, schemas_sent, update_status
 from llmpipe.engine.runs import RUN_FILE
 from llmpipe.engine.state import RunState
+from llmpipe.engine.unchanged import is_unchanged
 from llmpipe.engine.verdict import causes, count_step, disagreements
 from llmpipe.errors import InternalError, ItemError, LlmpipeError, ProviderDown
 from llmpipe.types import Model
@@ -189,8 +190,8 @@ class Record:
             return bool(self._data["whole"])
         if not self._data["whole"] or self._options.retry_failed is None or any(counts.unsent for counts in steps):
             return False
-        read = {name for (name,) in reader.rows("SELECT name FROM datasets")}
-        return {scope.dataset for scope in self._scopes(counts.id for counts in steps)} <= {None, *read}
+        used = {scope.dataset for scope in self._scopes(counts.id for counts in steps)} - {None}
+        return all(is_unchanged(reader, self._pipeline.datasets[name or ""]) for name in used)
 
     def _scopes(self, steps: Iterable[str]) -> Iterator[Scope]:
         """The scopes in which the steps run, and those around them."""

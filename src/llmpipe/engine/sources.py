@@ -6,16 +6,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from llmpipe.config.paths import display
 from llmpipe.config.pipeline import ROOT_SCOPE, Dataset, Scope
 from llmpipe.config.rows import Row, read_rows
+from llmpipe.config.rows_source import Reading, changed_meanwhile
 from llmpipe.engine.entering import Entering, Fresh
 from llmpipe.engine.groups import group_items
 from llmpipe.engine.items import Item, canonical, child_ord, digest_of, unmade
 from llmpipe.engine.pieces import split_text
 from llmpipe.engine.state import RunState
-from llmpipe.engine.unchanged import note_read, noted, unchanged_rows
+from llmpipe.engine.unchanged import Head, began_with, is_still_head, note_read, noted_head
 from llmpipe.errors import ItemError
 
 _CHUNK = 256
@@ -44,6 +47,7 @@ class Sources:
         self._matched = matched
         self._entering = Entering(run)
         self.complete: set[str] = set()  # top scopes whose items are all in the ledger
+        self._read: dict[Path, tuple[str, bytes]] = {}  # by which dataset a file was read first, and its SHA-256 then
         self.counted: set[str] = set()  # top scopes of which it is known how many items they will have
 
     # -- reading ahead ---------------------------------------------------------------------------------------------
@@ -55,7 +59,7 @@ class Sources:
             if scope.dataset is None or id in self.complete:
                 continue
             dataset = self._run.pipeline.datasets[scope.dataset]
-            if sum(path.stat().st_size * (10 if path.suffix == ".gz" else 1) for path in dataset.paths) > _READ_AHEAD:
+            if _size(dataset) > _READ_AHEAD:
                 continue
             rows = await asyncio.to_thread(lambda dataset=dataset: sum(1 for _ in read_rows(dataset)))  # type: ignore[misc]
             self._expect(scope, rows)
@@ -80,22 +84,28 @@ class Sources:
             for block in self._from_ledger(scope, open_steps):
                 yield block
             return
-        count = 0
+        head = Head()
         if self._matched and open_steps and scope.dataset:
-            count = await asyncio.to_thread(
-                unchanged_rows, noted(self._run.ledger, self._dataset(scope)), self._dataset(scope)
-            )
-            self._entering.see_first(scope, count)
-            for block in self._from_ledger(scope, open_steps, first=count):
+            head = await self._unchanged_head(self._dataset(scope))
+            self._entering.see_first(scope, head.rows)
+            for block in self._from_ledger(scope, open_steps, first=head.rows):
                 yield block
-        async for fresh in self._fresh(scope, skip=count):
+        count, reading = head.rows, Reading(head.size)
+        async for fresh in self._fresh(scope, reading, skip=count):
             count += len(fresh)
             items, same = self._entering.enter(scope, fresh, matched=self._matched)
             yield self._open(items, same, open_steps)
-        self.complete.add(scope.id)
         options = self._run.options
-        if not scope.dataset or (options.limit is None and options.key is None):
-            await self._note_complete(scope, count)
+        whole = not scope.dataset or (options.limit is None and options.key is None)
+        if whole and head.rows and not began_with(reading, head, self._dataset(scope)):
+            raise changed_meanwhile(display(self._dataset(scope).paths[0]))
+        self.complete.add(scope.id)
+        if whole:
+            await self._note_complete(scope, reading, count)
+
+    async def _unchanged_head(self, dataset: Dataset) -> Head:
+        head = noted_head(self._run.ledger, dataset)
+        return head if await asyncio.to_thread(is_still_head, head, dataset) else Head()
 
     def _open(self, items: list[Item], same: set[int], open_steps: Sequence[str]) -> list[Item]:
         """The items without those that are as they were and lack nothing."""
@@ -107,19 +117,30 @@ class Sources:
         done = {id for (id,) in self._run.ledger.rows(sql, (json.dumps(list(same)), json.dumps(numbers), len(numbers)))}
         return [item for item in items if item.id not in done]
 
-    async def _note_complete(self, scope: Scope, count: int) -> None:
+    async def _note_complete(self, scope: Scope, reading: Reading, count: int) -> None:
         if self._matched:
             self._entering.drop_unseen(scope)
         if scope.dataset:
-            await asyncio.to_thread(note_read, self._run.ledger, self._dataset(scope), count)
+            note_read(self._run.ledger, self._dataset(scope), reading, count)
+            self._compare(scope.dataset, reading)
         await self._run.ledger.commit()
+
+    def _compare(self, dataset: str, reading: Reading) -> None:
+        """Say it if another dataset has read another version of one of the files."""
+        for file in reading.files:
+            name, sha256 = self._read.setdefault(file.path, (dataset, file.sha256))
+            if sha256 != file.sha256:
+                self._run.note(
+                    f"{display(file.path)} changed between two readings: the datasets {name} and {dataset} have rows of"
+                    " different versions of it; run again with --resume auto"
+                )
 
     def _dataset(self, scope: Scope) -> Dataset:
         return self._run.pipeline.datasets[scope.dataset or ""]
 
-    async def _fresh(self, scope: Scope, *, skip: int) -> AsyncIterator[list[Fresh]]:
+    async def _fresh(self, scope: Scope, reading: Reading, *, skip: int) -> AsyncIterator[list[Fresh]]:
         if scope.kind == "dataset":
-            async for block in self._rows(self._dataset(scope), skip):
+            async for block in self._rows(self._dataset(scope), reading, skip):
                 yield block
         elif scope.kind == "group":
             groups = ((n, *group) for n, group in enumerate(group_items(self._run, scope)))
@@ -129,10 +150,10 @@ class Sources:
             for block in _blocks(self._children_data(self._run.root, scope)):
                 yield block
 
-    async def _rows(self, dataset: Dataset, skip: int) -> AsyncIterator[list[Fresh]]:
+    async def _rows(self, dataset: Dataset, reading: Reading, skip: int) -> AsyncIterator[list[Fresh]]:
         """The rows behind the first `skip`, which are read all the same: keys must not repeat."""
         options = self._run.options
-        rows = enumerate(read_rows(dataset))
+        rows = enumerate(read_rows(dataset, reading=reading))
         left = options.limit
         while left is None or left > 0:
             block, error = await asyncio.to_thread(_take, rows, _CHUNK if left is None else min(left, _CHUNK))
@@ -237,6 +258,14 @@ class Sources:
             return [unmade(f"the text to split is {type(text).__name__}, not text")]
         pieces = split_text(text, by=split.by, size=split.size, overlap=split.overlap)
         return [asdict(piece) for piece in pieces]
+
+
+def _size(dataset: Dataset) -> int:
+    """About how many bytes there are to read."""
+    try:
+        return sum(path.stat().st_size * (10 if path.suffix == ".gz" else 1) for path in dataset.paths)
+    except OSError:
+        return 0  # reading it gives the reason
 
 
 def _take(rows: Iterator[tuple[int, Row]], count: int) -> tuple[list[tuple[int, Row]], Exception | None]:

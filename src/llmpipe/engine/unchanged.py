@@ -7,44 +7,61 @@ from pathlib import Path
 
 from llmpipe.config.pipeline import Dataset
 from llmpipe.config.rows import file_digest
+from llmpipe.config.rows_source import Reading, head_sha256
 from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.errors import DataError
+from llmpipe.frozen import frozen
 
 _NOTE = "INSERT OR REPLACE INTO datasets (name, sha256, rows, head_bytes, head_sha256) VALUES (?, ?, ?, ?, ?)"
-Noted = list[tuple[int, int, str]]
-_CHUNK = 1024 * 1024
+_HEAD = "SELECT rows, head_bytes, head_sha256 FROM datasets WHERE name = ?"
 _BY_LINES = ("jsonl", "csv", "tsv", "lines")  # formats in which bytes behind a line's end cannot change the rows before
 
 
-def note_read(ledger: Ledger, dataset: Dataset, rows: int) -> None:
-    """Write down what a dataset was when its last row was entered. Reads the files."""
-    head_bytes, head = 0, ""
-    path = _one_file(dataset)
-    if path is not None:
-        head_bytes = path.stat().st_size
-        head = _head_digest(dataset, path, head_bytes) if _ends_with_newline(path, head_bytes) else ""
-    ledger.put(_NOTE, (dataset.name, _digest(dataset), rows, head_bytes, head))
+@frozen
+class Head:
+    """The beginning of a dataset's only file, up to the end of a line: how many rows and bytes it has, and a digest."""
+
+    rows: int = 0
+    size: int = 0
+    digest: str = ""
 
 
-def is_unchanged(ledger: Ledger, dataset: Dataset) -> bool:
+def note_read(ledger: Ledger, dataset: Dataset, reading: Reading, rows: int) -> None:
+    """Write down the bytes that the rows of a dataset were read from."""
+    head = Head()
+    if _one_file(dataset) is not None and reading.files[0].ends_line:
+        head = Head(rows, reading.files[0].size, _digest(dataset, reading.files[0].sha256.hex()))
+    digest = _digest(dataset, file_digest(dataset, [file.sha256 for file in reading.files]))
+    ledger.put(_NOTE, (dataset.name, digest, rows, head.size, head.digest))
+
+
+def is_unchanged(ledger: LedgerReader, dataset: Dataset) -> bool:
     """True if the ledger has every row of the dataset's files as they are now. Reads the files."""
     known = ledger.value("SELECT sha256 FROM datasets WHERE name = ?", (dataset.name,))
-    return known is not None and known == _digest(dataset)
+    try:
+        return bool(known) and known == _digest(dataset, file_digest(dataset))
+    except DataError:
+        return False  # reading the rows gives the reason
 
 
-def noted(ledger: Ledger, dataset: Dataset) -> Noted:
-    """What `note_read` wrote down of the dataset."""
-    return ledger.rows("SELECT rows, head_bytes, head_sha256 FROM datasets WHERE name = ?", (dataset.name,))
+def noted_head(ledger: LedgerReader, dataset: Dataset) -> Head:
+    """The beginning of the dataset's file whose rows the ledger has."""
+    found = ledger.rows(_HEAD, (dataset.name,))
+    return Head(*found[0]) if found and found[0][2] else Head()
 
 
-def unchanged_rows(found: Noted, dataset: Dataset) -> int:
-    """How many rows at the beginning of the dataset's file are known to be as the ledger has them. Reads the file."""
+def is_still_head(head: Head, dataset: Dataset) -> bool:
+    """True if the dataset's file still begins so. Reads it."""
     path = _one_file(dataset)
-    if not found or path is None:
-        return 0
-    rows, head_bytes, head = found[0]
-    if not head or path.stat().st_size < head_bytes or _head_digest(dataset, path, head_bytes) != head:
-        return 0
-    return int(rows)
+    found = head_sha256(path, head.size) if path is not None and head.size else None
+    return found is not None and _digest(dataset, found.hex()) == head.digest
+
+
+def began_with(reading: Reading, head: Head, dataset: Dataset) -> bool:
+    """True if the file began so when it was read, with `head.size` as the reading's mark."""
+    marked = reading.files[0].marked
+    return marked is not None and _digest(dataset, marked.hex()) == head.digest
 
 
 def _one_file(dataset: Dataset) -> Path | None:
@@ -52,27 +69,7 @@ def _one_file(dataset: Dataset) -> Path | None:
     return dataset.paths[0] if one else None
 
 
-def _reading(dataset: Dataset) -> bytes:
-    """How the files are read: with another key, format or encoding the same bytes are other rows."""
-    return repr((dataset.format, dataset.key, dataset.encoding)).encode("utf-8", "surrogatepass")
-
-
-def _digest(dataset: Dataset) -> str:
-    return hashlib.sha256(_reading(dataset) + file_digest(dataset).encode()).hexdigest()
-
-
-def _head_digest(dataset: Dataset, path: Path, size: int) -> str:
-    digest = hashlib.sha256(_reading(dataset))
-    with path.open("rb") as file:
-        while size > 0 and (chunk := file.read(min(size, _CHUNK))):
-            digest.update(chunk)
-            size -= len(chunk)
-    return digest.hexdigest() if size == 0 else ""
-
-
-def _ends_with_newline(path: Path, size: int) -> bool:
-    if size == 0:
-        return False
-    with path.open("rb") as file:
-        file.seek(size - 1)
-        return file.read(1) == b"\n"
+def _digest(dataset: Dataset, content: str) -> str:
+    """Of what was read and how: with another key, format or encoding the same bytes are other rows."""
+    how = repr((dataset.format, dataset.key, dataset.encoding)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(how + content.encode()).hexdigest()
