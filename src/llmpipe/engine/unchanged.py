@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 
 from llmpipe.config.pipeline import Dataset
@@ -16,6 +17,7 @@ from llmpipe.frozen import frozen
 _NOTE = "INSERT OR REPLACE INTO datasets (name, sha256, rows, head_bytes, head_sha256) VALUES (?, ?, ?, ?, ?)"
 _HEAD = "SELECT rows, head_bytes, head_sha256 FROM datasets WHERE name = ?"
 _BY_LINES = ("jsonl", "csv", "tsv", "lines")  # formats in which bytes behind a line's end cannot change the rows before
+_WHERE = ("name", "paths", "place", "stdin", "root")  # of a dataset: what does not change the rows in the files
 
 
 @frozen
@@ -71,5 +73,7 @@ def _one_file(dataset: Dataset) -> Path | None:
 
 def _digest(dataset: Dataset, content: str) -> str:
     """Of what was read and how: with another key, format or encoding the same bytes are other rows."""
-    how = repr((dataset.format, dataset.key, dataset.encoding)).encode("utf-8", "surrogatepass")
+    how = repr([(f.name, getattr(dataset, f.name)) for f in fields(dataset) if f.name not in _WHERE]).encode(
+        "utf-8", "surrogatepass"
+    )
     return hashlib.sha256(how + content.encode()).hexdigest()
