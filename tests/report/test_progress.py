@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from llmpipe.engine.results import Snapshot, StepCounts
 from llmpipe.report.figures import columns_of
-from llmpipe.report.frame import ASCII, UNICODE, frame, remaining
+from llmpipe.report.frame import ASCII, UNICODE, frame, line, remaining
 from llmpipe.report.progress import Lines, Live, Shown, Silent, writer
 
 
@@ -64,12 +65,13 @@ def snapshot(elapsed_s: float = 102.0, **changes: Any) -> Snapshot:
         StepCounts("extract", "model", "openai/gpt-5-mini", items=5000, succeeded=3808, failed=4, cached=1142,
                    calls=2666),
         StepCounts("rate", "model", "openai/gpt-5-mini", items=5000, succeeded=2635, failed=5, calls=2644,
-                   input_tokens=2_100_000, output_tokens=400_000),
+                   input_tokens=2_100_000, output_tokens=400_000, cost_usd=Decimal("1.87"),
+                   cost_known_usd=Decimal("1.87")),
         StepCounts("summary", "model", "anthropic/claude", waiting_for="rate"),
     )  # fmt: skip
     given: dict[str, Any] = {
         "pipeline": "reviews", "run_id": "7f3a", "elapsed_s": elapsed_s, "steps": steps, "in_flight": 48, "retried": 37,
-        "spent_usd": Decimal("1.87"), "budget_usd": Decimal(5), "last_failure": "row 2311 rate  O503 $.score",
+        "budget_usd": Decimal(5), "last_failure": "row 2311 rate  O503 $.score",
         "total_known": True,
     }  # fmt: skip
     return Snapshot(**{**given, **changes})
@@ -86,6 +88,14 @@ def test_the_frame_says_how_far_each_step_is() -> None:
         "tokens 2.1M in  400k out | spent $1.87 of $5.00",
         "last failure  row 2311 rate  O503 $.score",
     ]
+
+
+def test_what_is_not_known_of_the_cost_never_reads_as_nothing() -> None:
+    unpriced = StepCounts("rate", "model", "x/y", items=9, succeeded=1, calls=1, unpriced=1, cost_usd=None)
+    lines = frame(snapshot(steps=(unpriced,), budget_usd=None), width=80, height=24, glyphs=UNICODE)
+    assert lines[3] == "tokens 0 in  0 out | spent unknown"
+    partly = replace(unpriced, cost_known_usd=Decimal("0.5"))
+    assert line(snapshot(steps=(partly,))).endswith("spent at least $0.50 of $5.00")
 
 
 def test_bars_are_ascii_where_the_terminal_is() -> None:
@@ -152,7 +162,8 @@ def test_a_log_gets_a_line_every_thirty_seconds_or_tenth() -> None:
     lines = Lines()
 
     def at(seconds: float, done: int, **changes: Any) -> str:
-        step = StepCounts("rate", "model", "m", items=1000, succeeded=done)
+        cost = Decimal("1.87")
+        step = StepCounts("rate", "model", "m", items=1000, succeeded=done, cost_usd=cost, cost_known_usd=cost)
         return lines.paint(snapshot(seconds, steps=(step,), **changes), [])
 
     assert at(0.5, 0) == ""

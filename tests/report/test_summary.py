@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ def step(id: str, **counts: Any) -> StepCounts:
 
 EXTRACT = step(
     "extract", items=5000, succeeded=4996, failed=4, cached=1142, calls=3860, retries=37, input_tokens=1_400_000,
-    output_tokens=300_000, cost_usd=Decimal("1.21"), p50_s=0.8, p95_s=2.1, done=True,
+    output_tokens=300_000, cost_known_usd=Decimal("1.21"), cost_usd=Decimal("1.21"), p50_s=0.8, p95_s=2.1, done=True,
 )  # fmt: skip
 RATE = step(
     "rate", items=5000, succeeded=4987, failed=9, skipped=4, calls=5000, reasks=12, input_tokens=1_200_000,
-    output_tokens=200_000, cost_usd=Decimal("0.98"), p50_s=0.6, p95_s=1.4, done=True,
+    output_tokens=200_000, cost_known_usd=Decimal("0.98"), cost_usd=Decimal("0.98"), p50_s=0.6, p95_s=1.4, done=True,
 )  # fmt: skip
 GOOD = step("rate", items=40, succeeded=40, calls=40, input_tokens=1200, output_tokens=450, cost_usd=Decimal("0.0012"))
 CAUSES = (
@@ -86,8 +87,20 @@ def test_echo_is_named_as_no_model_and_costs_nothing() -> None:
 
 
 def test_what_is_unpriced_is_never_shown_as_free() -> None:
-    lines = after(report(steps=(step("rate", items=4, succeeded=4, calls=4, unpriced=4),)))
-    assert lines[2] == "calls      4, tokens 0 in 0 out, 4 unpriced"
+    unpriced = step("rate", items=4, succeeded=4, calls=4, unpriced=4, cost_usd=None)
+    lines = after(report(steps=(unpriced,)))
+    assert lines[2] == "calls      4, tokens 0 in 0 out, cost unknown (4 calls without a price)"
+    partly = replace(unpriced, id="more", cost_known_usd=Decimal("1.20"), maybe_billed=7, unknown_usage=1)
+    found = report(status="failed", exit_code=1, steps=(unpriced, partly), maybe_billed=7)
+    expected = (
+        "at least $1.20 (7 calls without a price, 1 call without a price or usage, 7 calls that may have been billed)"
+    )
+    assert any(expected in line for line in cron(found))
+    table = after(found, Look(width=120))
+    assert [line.split("  ")[-1].strip() for line in table if re.match("(step|rate|more) ", line)] == [
+        "cost", "unknown", "at least $1.20"
+    ]  # fmt: skip
+    assert "$0" not in "\n".join([*table, *cron(found)])
 
 
 def test_published_files_are_named() -> None:
@@ -138,10 +151,31 @@ def test_unsent_items_are_counted() -> None:
     assert "100 items: 60 ok, 0 failed, 40 unsent" in "\n".join(cron(stopped))
 
 
-def test_calls_of_unknown_outcome_are_told_even_after_a_success() -> None:
-    told = "1 call was sent with an unknown outcome and may have been billed"
-    assert any(told in line for line in after(report(maybe_billed=1)))
-    assert any("3 calls were sent" in line for line in cron(report(status="failed", exit_code=1, maybe_billed=3)))
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"maybe_billed": 1}, "billing    1 attempt may have been billed: the outcome is not known"),
+        (
+            {"maybe_billed": 7, "held_usd": Decimal("0.1715"), "held_tokens": 900},
+            "billing    $0.17 more is reserved for 7 attempts that may have been billed",
+        ),
+        (
+            {"maybe_billed": 7, "held_tokens": 9000},
+            "billing    9,000 tokens more are reserved for 7 attempts that may have been billed",
+        ),
+        (
+            {"steps": (replace(GOOD, unknown_usage=2),), "held_usd": Decimal("0.5")},
+            "billing    $0.50 more is reserved for 2 responses without usage",
+        ),
+        (
+            {"steps": (replace(GOOD, unknown_usage=2),), "maybe_billed": 1, "held_usd": Decimal("0.5")},
+            "billing    $0.50 more is reserved for 1 attempt that may have been billed and 2 responses without usage",
+        ),
+    ],
+)
+def test_what_may_have_been_billed_is_said_also_after_a_success(more: dict[str, Any], line: str) -> None:
+    assert line in after(report(**more), Look(width=120))
+    assert line in cron(report(**more | {"status": "failed", "exit_code": 1}))
 
 
 def test_rows_and_replies_cannot_steer_the_terminal() -> None:

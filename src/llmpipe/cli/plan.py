@@ -124,7 +124,9 @@ def _document(plan: PlanReport) -> dict[str, Any]:
     for step in plan.steps:
         document = {f.name: getattr(step, f.name) for f in dataclasses.fields(step)}
         steps.append(document | {"asked": list(plan.every_asked(step.id)), "failed": step.failed})
-    total = {name: _sum(plan, name) for name in ("calls", "input_tokens", "output_tokens", "cost_usd")}
+    total = {
+        name: _sum(plan, name) for name in ("calls", "input_tokens", "output_tokens", "cost_usd", "cost_known_usd")
+    }
     total["unpriced"] = sorted({label for step in plan.steps for label in step.unpriced})
     return {"status": "planned", "exit_code": plan.exit_code, **found, "total": total, "steps": steps}
 

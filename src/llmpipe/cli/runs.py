@@ -130,7 +130,7 @@ def _document(info: RunInfo) -> dict[str, object]:
 
 
 def _table(runs: Sequence[RunInfo]) -> list[str]:
-    from llmpipe.report.figures import Column, count, lasted, moment, money, said, table
+    from llmpipe.report.figures import Column, cost, count, lasted, moment, said, table
 
     return table(
         [
@@ -143,7 +143,12 @@ def _table(runs: Sequence[RunInfo]) -> list[str]:
             Column("ok", [count(r.succeeded) for r in runs]),
             Column("failed", [count(r.failed) for r in runs]),
             Column("unsent", [count(r.unsent) for r in runs]),
-            Column("cost", [money(r.cost_usd) for r in runs]),
+            Column("cost", [cost(r.cost_usd, r.cost_known_usd) for r in runs]),
+            *(
+                [Column("maybe billed", [count(r.maybe_billed) for r in runs])]
+                if any(r.maybe_billed for r in runs)
+                else []
+            ),
         ],
         width=200,
     )

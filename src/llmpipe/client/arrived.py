@@ -8,10 +8,12 @@ from typing import Any
 _NAME = "llmpipe_arrived"
 
 
-def note_arrived(cut: asyncio.CancelledError, *, status: int, raw: str | None) -> None:
-    """Leave the evidence on `cut`. `status` 0: not even the head of the reply had come."""
+def note_arrived(cut: asyncio.CancelledError, *, sent: bool, status: int, raw: str | None) -> None:
+    """Leave the evidence on `cut`. `status` 0: not even the head of the reply had come; `sent`: something was sent."""
     if status:
         cut.__dict__[_NAME] = {"status": status, "raw": raw or None}
+    elif not sent:
+        cut.__dict__[_NAME] = {"billed": "no"}
 
 
 def arrived(error: BaseException | None) -> dict[str, Any]:

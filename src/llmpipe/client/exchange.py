@@ -28,6 +28,11 @@ class Exchange:
         self._response: httpx.Response | None = None
         self._body: AsyncIterator[bytes] | None = None
 
+    @property
+    def sent(self) -> bool:
+        """False while there is no connection yet over which anything could be sent."""
+        return "sent" in self._request.extensions
+
     async def __aenter__(self) -> Exchange:
         await self.start()
         return self
@@ -126,8 +131,9 @@ class Exchange:
     def _timed_out(self, clock: str) -> CallFailed:
         seconds = getattr(self._timeout, clock)
         words = "nothing came back" if clock == "first_token" else "nothing more came"
+        words = words if self.sent else "no connection"
         text = f"{self._host}: {words} within {seconds:g} s (clock {clock})"
-        return CallTimeout(text, clock=clock, **{"billed": "maybe", **self._evidence()})
+        return CallTimeout(text, clock=clock, **{"billed": "maybe" if self.sent else "no", **self._evidence()})
 
     def _too_large(self) -> ReplyTooLarge:
         text = f"{self._host}: the reply is larger than {self._max_bytes:,} bytes"

@@ -65,6 +65,7 @@ class Pool(httpx.AsyncBaseTransport):
         way: _Way = request.extensions["way"]
         body = request.read()
         connection = await self._connection(way.host, request)
+        request.extensions["sent"] = True
         stream = _Body(self._connections, way.host, connection)
         try:
             reply = await connection.ask(b"%s%d\r\n\r\n%s" % (way.head, len(body), body))

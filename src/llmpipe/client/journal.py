@@ -16,8 +16,9 @@ class Journal(Protocol):
     """What the engine's ledger offers the stack.
 
     For every `intend` there is exactly one `settle` with the same key and number, also when the call is cancelled: its
-    attempt then says `billed="maybe"`. A number that was intended and never settled is what a killed process leaves.
-    `intend` and `settle` take effect even if the caller is cancelled while it waits for them.
+    attempt then says `billed="maybe"` if anything of its request was sent. A number that was intended and never settled
+    is what a killed process leaves. `intend` and `settle` take effect even if the caller is cancelled while it waits
+    for them.
     """
 
     def waiting(self) -> AbstractContextManager[None]:

@@ -13,7 +13,7 @@ from llmpipe.engine.items import clean
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_schema import INTEND, SETTLE
 from llmpipe.engine.tally import Tally
-from llmpipe.errors import CallFailed
+from llmpipe.errors import Billed, CallFailed
 from llmpipe.types import Attempt, LLMResponse, Usage
 
 _RECALL = (
@@ -102,7 +102,7 @@ class CellJournal:
         tokens = None if reserved is None else reserved.tokens
         row = (
             *(id, self._step, self._item, self._invocation, request_id, key, number, model, time.time(), request),
-            *(usd, tokens),
+            *(usd, tokens, self._billed(model, "maybe")),
         )
         await self._ledger.commit(INTEND, row)
         self.is_sent = True
@@ -114,12 +114,13 @@ class CellJournal:
             return
         self.is_sent = bool(self._open)
         usage = attempt.usage or (response.usage if response else Usage())
-        cost = self._cost(attempt.model, usage)
-        self._count(attempt, usage, cost)
+        billed = self._billed(attempt.model, attempt.billed)
+        cost = Decimal(0) if billed == "no" else self._cost(attempt.model, usage)
+        self._count(attempt, usage, billed=billed, cost=cost)
         reply = self._redact_data(response_to_json(response).decode("utf-8", "replace")) if response else None
         row = (
             *(attempt.outcome, attempt.code, attempt.status, self._text(attempt.error)),
-            *(attempt.latency_s, attempt.wait_s, attempt.billed),
+            *(attempt.latency_s, attempt.wait_s, billed),
             *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens),
             *(None if cost is None else float(cost), reply, self._text(attempt.raw)),
             *(attempt.provider_request_id, attempt.model, id),
@@ -129,14 +130,20 @@ class CellJournal:
     def _text(self, text: str | None) -> str | None:
         return clean(self._redact(text)) if text else None
 
-    def _count(self, attempt: Attempt, usage: Usage, cost: Decimal | None) -> None:
+    def _billed(self, model: str, billed: Billed) -> Billed:
+        """As it is, but nobody bills for a model that costs nothing."""
+        return "no" if self._cost(model, Usage()) == 0 else billed
+
+    def _count(self, attempt: Attempt, usage: Usage, *, billed: Billed, cost: Decimal | None) -> None:
         tally = self._tally
         tally.input_tokens += usage.input_tokens or 0
         tally.output_tokens += usage.output_tokens or 0
         if attempt.outcome == "ok" and (usage.input_tokens is None or usage.output_tokens is None):
             tally.unknown_usage += 1
-        if cost is None:
-            tally.unpriced += attempt.outcome == "ok"
+        tally.maybe_billed += billed == "maybe"
+        if cost is not None:
+            tally.cost_known_usd += cost
         else:
-            tally.cost_usd += cost
+            tally.unpriced += billed == "yes"
+            tally.maybe_unpriced += billed == "maybe"
         tally.latencies.add(attempt.latency_s)

@@ -67,7 +67,7 @@ PUT_RESULT = (
 )
 INTEND = (
     "INSERT INTO attempts (id, step, item, invocation, request_id, key, number, model, started_at, request,"
-    " reserved_usd, reserved_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " reserved_usd, reserved_tokens, billed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 SETTLE = (
     "UPDATE attempts SET outcome = ?, code = ?, status = ?, error = ?, latency_s = ?, wait_s = ?, billed = ?,"

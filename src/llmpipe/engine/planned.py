@@ -124,7 +124,8 @@ class StepPlan:
     asked: tuple[AskedKind, ...] = ()  # why
     input_tokens: Figure = NOTHING
     output_tokens: Figure = NOTHING
-    cost_usd: Figure = NOTHING  # of the calls with a known price
+    cost_usd: Figure = NOTHING
+    cost_known_usd: Figure = NOTHING  # of the calls with a known price
     unpriced: tuple[str, ...] = ()  # "provider/model-id" of models that would be asked and whose price nobody knows
     builds_on: tuple[str, ...] = ()  # the steps whose missing answers leave items open
     input_by: str = ""  # on what the estimate of the input rests, "" if none was needed

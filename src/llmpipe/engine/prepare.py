@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from llmpipe.config.pipeline import ROOT_SCOPE, Dataset, Pipeline, may_ask
 from llmpipe.config.rows import read_rows
+from llmpipe.engine import spending
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import private_folder
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.runs import NoSuchPart
+from llmpipe.engine.spending import Spending
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import ConfigError, DataError, KeyMissing, Problem, StorageError
 from llmpipe.policy import Budget
@@ -34,17 +36,10 @@ if TYPE_CHECKING:
     from llmpipe.config.environment import Environment
 
 _KEYS_KEPT = 10_000  # of which the nearest is suggested
-_SUMS = "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(cost_usd) FROM attempts"
-_NOT_TOLD = "billed <> 'no' AND (input_tokens IS NULL OR output_tokens IS NULL)"
-_SPENT = (  # an attempt that may have been billed counts for what was reserved where nobody knows what it used
-    f"SELECT COUNT(*), SUM(CASE WHEN {_NOT_TOLD} THEN reserved_usd ELSE cost_usd END),"  # noqa: S608 - fixed text
-    f" SUM(CASE WHEN {_NOT_TOLD} THEN reserved_tokens"
-    " ELSE COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0) END) FROM attempts"
-)
-_OPEN = "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL"
+_OPEN = "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL AND COALESCE(billed, 'maybe') = 'maybe'"
 _CLOSE_OPEN = (
-    "UPDATE attempts SET outcome = 'unknown', billed = 'maybe', error = 'the process ended before the reply'"
-    " WHERE outcome IS NULL"
+    "UPDATE attempts SET outcome = 'unknown', billed = COALESCE(billed, 'maybe'),"
+    " error = 'the process ended before the reply' WHERE outcome IS NULL"
 )
 _STATUS = (
     "SELECT results.status, COUNT(*) FROM results JOIN items ON items.id = results.item"
@@ -241,9 +236,7 @@ def initial_tallies(
         tally.carried = tally.status.total()
         sql = "SELECT COUNT(*) FROM items WHERE scope = ? AND live = 1"
         tally.known_items = ledger.value(sql, (scopes[step.scope],))
-        calls, tokens_in, tokens_out, cost = ledger.rows(f"{_SUMS} WHERE step = ?", (steps[step.id],))[0]
-        tally.calls, tally.input_tokens, tally.output_tokens = calls, tokens_in or 0, tokens_out or 0
-        tally.cost_usd = Decimal(str(cost or 0))
+        tally.begin_with(Spending.of(ledger, steps[step.id]))
         tallies[step.id] = tally
     return tallies
 
@@ -252,8 +245,7 @@ def spent(ledger: LedgerReader) -> Amount:
     """What earlier processes of the run have spent of its budget."""
     from llmpipe.client.budget import Amount
 
-    calls, usd, tokens = ledger.rows(_SPENT)[0]
-    return Amount(Decimal(str(usd or 0)), tokens or 0, calls)
+    return Amount(*spending.spent(ledger))
 
 
 def make_client(
@@ -288,13 +280,18 @@ def make_client(
 
 
 def coster(pipeline: Pipeline) -> Any:
-    """A function: what a usage of "provider/model-id" costs in USD, None if its price is not known."""
+    """A function: what a usage of "provider/model-id" costs in USD, None if its price is not known.
+
+    Of several models of that name the dearest counts.
+    """
     from llmpipe.client.prices import cost_of
 
-    models = {model.label: model for model in pipeline.models.values()}
+    models: dict[str, list[Model]] = {}
+    for model in pipeline.models.values():
+        models.setdefault(model.label, []).append(model)
 
     def of(label: str, usage: Usage) -> Decimal | None:
-        model = models.get(label)
-        return None if model is None else cost_of(model, usage)
+        costs = [cost_of(model, usage) for model in models.get(label, ())]
+        return None if None in costs else max((cost for cost in costs if cost is not None), default=None)
 
     return of

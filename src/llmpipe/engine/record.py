@@ -20,6 +20,7 @@ from llmpipe.engine.outputs import Publisher, export_steps
 from llmpipe.engine.results import RunReport, Status, StepCounts
 from llmpipe.engine.run_file import closing, opening, previous, schemas_sent, update_status
 from llmpipe.engine.runs import RUN_FILE
+from llmpipe.engine.spending import Spending
 from llmpipe.engine.state import RunState
 from llmpipe.engine.unchanged import is_unchanged
 from llmpipe.engine.verdict import causes, count_step, disagreements
@@ -35,7 +36,6 @@ _TRIED = (
     " JOIN items ON items.id = attempts.item AND items.live = 1 WHERE NOT EXISTS"
     " (SELECT 1 FROM results WHERE results.step = attempts.step AND results.item = attempts.item))"
 )
-_CUT_OFF = "SELECT COUNT(*) FROM attempts WHERE invocation = ? AND outcome = 'Cancelled' AND billed = 'maybe'"
 
 
 class Record:
@@ -50,16 +50,14 @@ class Record:
         self._clock = time.monotonic()
         earlier = read_json(self._path) or {}
         self._previous = previous(choice.folder.parent)
-        self.maybe_billed = 0
         self._asks = True
         self._data = opening(pipeline, options, choice, print_, redactor=redactor, earlier=earlier)
 
-    def asks_somebody(self, models: tuple[Model, ...]) -> bool:
-        """True if any of the models is a real one, that could have billed a call."""
+    def asks_somebody(self, models: tuple[Model, ...]) -> None:
+        """Take note of whether any of the models is a real one."""
         from llmpipe.providers.table import resolve
 
         self._asks = any(resolve(model).wire != "echo" for model in models)
-        return self._asks
 
     def begin(self) -> None:
         """Say that the run is at work. Raises OSError."""
@@ -95,7 +93,7 @@ class Record:
         self, run: RunState, reader: LedgerReader, numbers: dict[str, tuple[int, int]], notes: tuple[str, ...]
     ) -> RunReport:
         stopped = run.stopping()
-        self.maybe_billed += reader.value(_CUT_OFF, (run.invocation,)) if self._asks else 0
+        spending = Spending.of(reader)
         steps = tuple(
             count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], since=self._started)
             for id, pair in numbers.items()
@@ -126,7 +124,9 @@ class Record:
             duration_s=time.monotonic() - self._clock,
             steps=steps,
             causes=causes(reader, {id: number for id, (number, _) in numbers.items()}),
-            maybe_billed=self.maybe_billed,
+            maybe_billed=spending.maybe_billed,
+            held_usd=spending.held_usd,
+            held_tokens=spending.held_tokens,
             published=published,
             partial=status == "partial",
             no_model_called=not self._asks and any(step.kind == "model" for step in steps),

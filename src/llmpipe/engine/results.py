@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Protocol
@@ -36,9 +37,11 @@ class StepCounts:
     fallbacks: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    unknown_usage: int = 0  # attempts whose provider did not say
-    cost_usd: Decimal = Decimal(0)
-    unpriced: int = 0  # answers of models without a known price
+    unknown_usage: int = 0  # answers whose provider did not say
+    cost_usd: Decimal | None = Decimal(0)  # None: a part of it is not known
+    cost_known_usd: Decimal = Decimal(0)
+    unpriced: int = 0  # attempts that were billed and whose cost is not known
+    maybe_billed: int = 0  # attempts of which nobody knows whether they were billed
     p50_s: float | None = None
     p95_s: float | None = None
     done: bool = False
@@ -73,7 +76,6 @@ class Snapshot:
     steps: tuple[StepCounts, ...]
     in_flight: int
     retried: int
-    spent_usd: Decimal
     budget_usd: Decimal | None
     last_failure: str = ""
     total_known: bool = False  # True once the datasets have been read to the end
@@ -93,7 +95,9 @@ class RunReport:
     duration_s: float
     steps: tuple[StepCounts, ...]
     causes: tuple[Cause, ...] = ()
-    maybe_billed: int = 0  # calls sent whose outcome is unknown
+    maybe_billed: int = 0  # attempts of which nobody knows whether they were billed, of all invocations
+    held_usd: Decimal = Decimal(0)  # what the budget holds for them, and for answers of unknown usage, beside the cost
+    held_tokens: int = 0
     published: tuple[Path, ...] = ()
     partial: bool = False  # exit 0 with failures within min_success
     no_model_called: bool = False  # every answer came from echo
@@ -102,6 +106,12 @@ class RunReport:
     problem: Problem | None = None  # what is wrong with a data file, found before anything was sent
     empty: tuple[str, ...] = ()  # the datasets that have no rows
     notes: tuple[str, ...] = ()  # lines for people: what was carried over, what may have been billed …
+
+
+def total_cost(steps: Iterable[StepCounts]) -> Decimal | None:
+    """USD over the steps; None if a part of it is not known."""
+    costs = [step.cost_usd for step in steps]
+    return None if None in costs else sum((cost for cost in costs if cost is not None), Decimal(0))
 
 
 class Progress(Protocol):

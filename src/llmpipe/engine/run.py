@@ -107,8 +107,8 @@ class _Invocation:
             record.begin()
             point_latest(self._choice.folder)
             ledger, invocation, left_open = prepare.open_ledger(self._pipeline, self._choice.folder, self._options)
-        record.maybe_billed = left_open if record.asks_somebody(self._models) else 0
-        if record.maybe_billed:
+        record.asks_somebody(self._models)
+        if left_open:
             self._note(f"{left_open} calls of the earlier process have no known outcome: they may have been billed")
         try:
             with asyncio.Runner() as runner:

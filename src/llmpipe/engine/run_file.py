@@ -17,7 +17,7 @@ from llmpipe.config.pipeline import Pipeline, may_ask
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import read_json, write_json
 from llmpipe.engine.options import RunOptions
-from llmpipe.engine.results import RunReport
+from llmpipe.engine.results import RunReport, total_cost
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
@@ -71,10 +71,12 @@ def closing(report: RunReport, pipeline: Pipeline) -> dict[str, Any]:
     totals: dict[str, Any] = {
         name: sum(getattr(counts, name) for counts in report.steps)
         for name in ("items", "succeeded", "failed", "skipped", "unsent", "cached", "calls", "input_tokens",
-                     "output_tokens", "unknown_usage", "unpriced", "retries", "reasks",
+                     "output_tokens", "unknown_usage", "unpriced", "maybe_billed", "retries", "reasks",
                      "validated", "first_try", "mended", "schema_in_prompt")
     }  # fmt: skip
-    totals["cost_usd"] = float(sum((counts.cost_usd for counts in report.steps), Decimal(0)))
+    cost = total_cost(report.steps)
+    totals["cost_usd"] = None if cost is None else float(cost)
+    totals["cost_known_usd"] = float(sum((counts.cost_known_usd for counts in report.steps), Decimal(0)))
     return {
         "status": report.status,
         "exit_code": report.exit_code,
@@ -82,6 +84,8 @@ def closing(report: RunReport, pipeline: Pipeline) -> dict[str, Any]:
         "finished_at": time.time(),
         "duration_s": round(report.duration_s, 3),
         "maybe_billed": report.maybe_billed,
+        "held_usd": float(report.held_usd),
+        "held_tokens": report.held_tokens,
         "no_model_called": report.no_model_called,
         "totals": totals,
         "steps": [_plain(asdict(counts)) for counts in report.steps],

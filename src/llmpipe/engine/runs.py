@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,18 @@ class RunInfo:
     failed: int
     skipped: int
     unsent: int
-    cost_usd: Decimal
+    cost_usd: Decimal | None  # None: a part of it is not known
     folder: Path
     fingerprint: dict[str, Any]
     whole: bool  # every step, every item (no --limit, --key, --only)
     only: str | None = None  # the step that --only named
     from_step: str | None = None  # the step that --from named
+    cost_known_usd: Decimal = Decimal(0)
+    unpriced: int = 0
+    unknown_usage: int = 0
+    maybe_billed: int = 0
+    held_usd: Decimal = Decimal(0)
+    held_tokens: int = 0
 
     @property
     def finished(self) -> bool:
@@ -111,13 +117,28 @@ def _info(folder: Path, *, held: bool) -> RunInfo | None:
         failed=totals.get("failed", 0),
         skipped=totals.get("skipped", 0),
         unsent=totals.get("unsent", 0),
-        cost_usd=Decimal(str(totals.get("cost_usd", 0))),
+        **_money(data, totals),
         folder=folder,
         fingerprint=data.get("fingerprint", {}),
         whole=bool(data.get("whole", True)),
         only=data.get("only"),
         from_step=data.get("from"),
     )
+
+
+def _money(data: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the cost. The first version wrote the known part of it as the whole."""
+    unpriced, cost = totals.get("unpriced", 0), totals.get("cost_usd", 0)
+    known = totals.get("cost_known_usd", cost or 0)
+    return {
+        "cost_usd": None if cost is None or unpriced else Decimal(str(cost)),
+        "cost_known_usd": Decimal(str(known)),
+        "unpriced": unpriced,
+        "unknown_usage": totals.get("unknown_usage", 0),
+        "held_usd": Decimal(str(data.get("held_usd", 0))),
+        "held_tokens": data.get("held_tokens", 0),
+        "maybe_billed": data.get("maybe_billed", totals.get("maybe_billed", 0)),
+    }
 
 
 def find_run(output: Path, run: str | None, pipeline: str | None) -> RunInfo:

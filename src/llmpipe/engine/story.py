@@ -68,7 +68,8 @@ class ItemStory:
     attempts: tuple[AttemptRow, ...]
     replies: tuple[str, ...]
     usage: Usage
-    cost_usd: Decimal
+    cost_usd: Decimal | None  # None: a part of it is not known
+    cost_known_usd: Decimal
     cached: bool
     carried: bool
     answered_by: str | None
@@ -122,9 +123,8 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
         item = _shown(ledger, found[0][0], json.loads(found[0][1]))
     _, _, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0][:-1]
     path = info.folder / file if file else None
-    total = Usage()
-    for attempt in attempts:
-        total = total + attempt.usage
+    total = sum((attempt.usage for attempt in attempts), Usage())
+    known = sum((Decimal(str(a.cost_usd)) for a in attempts if a.cost_usd is not None), Decimal(0))
     told = ItemStory(
         key=key,
         step=step,
@@ -137,7 +137,8 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
         attempts=attempts,
         replies=tuple(a.reply for a in attempts if a.reply is not None) or _tried(path),
         usage=total,
-        cost_usd=sum((Decimal(str(a.cost_usd)) for a in attempts if a.cost_usd is not None), Decimal(0)),
+        cost_usd=known if all(a.cost_usd is not None or a.billed == "no" for a in attempts) else None,
+        cost_known_usd=known,
         cached=bool(cached),
         carried=bool(carried),
         answered_by=answered_by,
@@ -168,6 +169,7 @@ def _with_origin(info: RunInfo, told: ItemStory) -> ItemStory:
         replies=made.replies,
         usage=made.usage,
         cost_usd=made.cost_usd,
+        cost_known_usd=made.cost_known_usd,
         messages=told.messages or made.messages,
     )
 

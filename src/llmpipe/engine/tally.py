@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from llmpipe.engine.items import Cell
+from llmpipe.engine.spending import Spending
 
 _BUCKET = 1.05  # each bucket of the latency histogram is 5 % wider than the one before
 
@@ -49,8 +50,10 @@ class Tally:
     input_tokens: int = 0
     output_tokens: int = 0
     unknown_usage: int = 0
+    cost_known_usd: Decimal = Decimal(0)
     unpriced: int = 0
-    cost_usd: Decimal = Decimal(0)
+    maybe_billed: int = 0
+    maybe_unpriced: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     done: bool = False
     first_failure: tuple[str, str, str] | None = None  # key, code, error
@@ -69,6 +72,17 @@ class Tally:
         """So many cells of an earlier process or run went with their items."""
         self.status[status] -= count
         self.carried -= count
+
+    def begin_with(self, before: Spending) -> None:
+        """Count what earlier processes took and spent."""
+        for name in ("calls", "input_tokens", "output_tokens", "unknown_usage", "cost_known_usd", "unpriced",
+                     "maybe_billed", "maybe_unpriced"):  # fmt: skip
+            setattr(self, name, getattr(before, name))
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """USD so far; None if a part of it is not known."""
+        return None if self.unpriced or self.maybe_unpriced else self.cost_known_usd
 
     def failures(self) -> int:
         """Cells that failed so far, those that are still to be written down too."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.spending import Spending
 from llmpipe.errors import StorageError
 
 _STEPS = "SELECT id, name, scope, kind, model FROM steps ORDER BY id"
@@ -14,10 +15,6 @@ _ENDS = (
     "SELECT COALESCE(results.status, 'unsent'), COUNT(*), COALESCE(SUM(results.cached), 0) FROM items"
     " LEFT JOIN results ON results.item = items.id AND results.step = ?"
     " WHERE items.scope = ? AND items.live = 1 GROUP BY 1"
-)
-_SPENT = (
-    "SELECT COUNT(*), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output_tokens), 0), COALESCE(SUM(cost_usd), 0)"
-    " FROM attempts WHERE step = ?"
 )
 STATUSES = ("succeeded", "failed", "skipped", "unsent")
 
@@ -32,16 +29,17 @@ def counted(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             steps = [_step(ledger, row) for row in ledger.rows(_STEPS)]
     except StorageError:
         return {}, []
-    names = ("items", *STATUSES, "cached", "calls", "input_tokens", "output_tokens")
+    names = ("items", *STATUSES, "cached", "calls", "input_tokens", "output_tokens", "unpriced", "maybe_billed")
     totals: dict[str, Any] = {name: sum(step[name] for step in steps) for name in names}
-    totals["cost_usd"] = float(sum((Decimal(str(step["cost_usd"])) for step in steps), Decimal(0)))
+    costs = [step["cost_usd"] for step in steps]
+    totals["cost_usd"] = None if None in costs else sum(costs)
+    totals["cost_known_usd"] = sum(step["cost_known_usd"] for step in steps)
     return totals, steps
 
 
 def _step(ledger: LedgerReader, row: tuple[Any, ...]) -> dict[str, Any]:
     number, name, scope, kind, model = row
     ends = {status: (count, cached) for status, count, cached in ledger.rows(_ENDS, (number, scope))}
-    calls, tokens_in, tokens_out, cost = ledger.rows(_SPENT, (number,))[0]
     return {
         "id": name,
         "kind": kind,
@@ -49,8 +47,5 @@ def _step(ledger: LedgerReader, row: tuple[Any, ...]) -> dict[str, Any]:
         "items": sum(count for count, _ in ends.values()),
         **{status: ends.get(status, (0, 0))[0] for status in STATUSES},
         "cached": sum(cached for _, cached in ends.values()),
-        "calls": calls,
-        "input_tokens": tokens_in,
-        "output_tokens": tokens_out,
-        "cost_usd": cost,
+        **{n: float(v) if isinstance(v, Decimal) else v for n, v in Spending.of(ledger, number).told().items()},
     }

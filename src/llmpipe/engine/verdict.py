@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.results import Cause, StepCounts
+from llmpipe.engine.spending import Spending
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import CallFailed, LlmpipeError, every_class
 
@@ -18,11 +18,6 @@ _STATUS = (
     " SUM(results.retries), SUM(results.reasks), SUM(results.fallbacks)"
     " FROM items LEFT JOIN results ON results.item = items.id AND results.step = :step"
     " WHERE items.scope = :scope AND items.live = 1 GROUP BY 1"
-)
-_SPENT = (
-    "SELECT COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(outcome = 'ok' AND (input_tokens IS NULL OR"
-    " output_tokens IS NULL)), SUM(cost_usd), SUM(outcome = 'ok' AND cost_usd IS NULL)"
-    " FROM attempts WHERE step = ?"
 )
 _VALIDITY = (
     "SELECT SUM(results.status = 'succeeded' OR results.code IN ('O501', 'O503', 'O504')),"
@@ -67,7 +62,6 @@ def count_step(
         return int(rows[name][0]) if name in rows else 0
 
     validated, first_try, mended, in_prompt = _validity(ledger, pipeline, id, step)
-    calls, tokens_in, tokens_out, unknown, cost, unpriced = ledger.rows(_SPENT, (step,))[0]
     return StepCounts(
         id=id,
         kind=pipeline.step(id).kind,
@@ -79,7 +73,6 @@ def count_step(
         unsent=status("unsent"),
         carried=total(1),
         cached=total(2),
-        calls=calls,
         retries=total(3),
         reasks=total(4),
         validated=validated,
@@ -87,11 +80,7 @@ def count_step(
         mended=mended,
         schema_in_prompt=in_prompt,
         fallbacks=total(5),
-        input_tokens=tokens_in or 0,
-        output_tokens=tokens_out or 0,
-        unknown_usage=unknown or 0,
-        cost_usd=Decimal(str(round(cost or 0.0, 9))),
-        unpriced=unpriced or 0,
+        **Spending.of(ledger, step).told(),
         p50_s=tally.latencies.quantile(0.5),
         p95_s=tally.latencies.quantile(0.95),
         done=tally.done,
@@ -130,7 +119,9 @@ def live_counts(pipeline: Pipeline, id: str, tally: Tally, *, waiting_for: str) 
         output_tokens=tally.output_tokens,
         unknown_usage=tally.unknown_usage,
         cost_usd=tally.cost_usd,
+        cost_known_usd=tally.cost_known_usd,
         unpriced=tally.unpriced,
+        maybe_billed=tally.maybe_billed,
         p50_s=tally.latencies.quantile(0.5),
         p95_s=tally.latencies.quantile(0.95),
         done=tally.done,

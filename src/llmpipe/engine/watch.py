@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from decimal import Decimal
 
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.results import Progress, Snapshot
@@ -60,7 +59,6 @@ def snapshot(run: RunState, flow: Flow, budget: Budget) -> Snapshot:
         steps=steps,
         in_flight=sum(journal.in_flight for journal in run.at_work.values()),
         retried=sum(step.retries for step in steps),
-        spent_usd=sum((step.cost_usd for step in steps), Decimal(0)),
         budget_usd=budget.usd,
         last_failure=run.last_failure,
         total_known=flow.all_read(),

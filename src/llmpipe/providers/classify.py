@@ -26,6 +26,9 @@ from llmpipe.types import HttpReply
 
 MAX_RAW = 256 * 1024
 _MAX_WORDS = 20_000
+_GAVE_UP = frozenset(
+    {408, 499, 502, 504, 520, 522, 524, 598, 599}
+)  # gateways that had sent the request on, or may have
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-goog-request-id")
 _TITLE = late(r"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 _HTML = late(r"^\s*(<!doctype html|<html|<head|<body)", re.IGNORECASE)
@@ -220,7 +223,9 @@ def _hint(kind: type[CallFailed], evidence: Evidence, reply: HttpReply) -> float
 
 
 def _billed(status: int) -> Billed:
-    return "maybe" if status < 400 or status == 408 or status >= 500 else "no"
+    """An error status says that there is no answer, and answers are what providers bill; Gemini's say so in so many
+    words (https://ai.google.dev/gemini-api/docs/billing). Not so the statuses of those who only stopped waiting."""
+    return "maybe" if status < 400 or status in _GAVE_UP else "no"
 
 
 def _sentence(evidence: Evidence, reply: HttpReply, target: Target) -> str:

@@ -33,6 +33,13 @@ def money(usd: Decimal) -> str:
     return f"${usd:.4f}" if abs(usd) >= Decimal("0.0001") else "<$0.0001"
 
 
+def cost(whole: Decimal | None, known: Decimal) -> str:
+    """What something cost; where a part of it is not known, the known part as a lower bound, and never $0."""
+    if whole is not None:
+        return money(whole)
+    return f"at least {money(known)}" if known else "unknown"
+
+
 def bytes_text(number: int) -> str:
     """1536 -> "1.5 KiB"."""
     size, unit = float(number), "B"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from llmpipe.engine.results import Snapshot, StepCounts
+from llmpipe.engine.results import Snapshot, StepCounts, total_cost
 from llmpipe.frozen import frozen
-from llmpipe.report.figures import clock, columns_of, count, fill, money, said, shorten, tokens
+from llmpipe.report.figures import clock, columns_of, cost, count, fill, money, said, shorten, tokens
 
 
 @frozen
@@ -121,4 +121,5 @@ def _money(snapshot: Snapshot) -> str:
 
 def _spent(snapshot: Snapshot) -> str:
     limit: Decimal | None = snapshot.budget_usd
-    return money(snapshot.spent_usd) + (f" of {money(limit)}" if limit is not None else "")
+    known = sum((step.cost_known_usd for step in snapshot.steps), Decimal(0))
+    return cost(total_cost(snapshot.steps), known) + (f" of {money(limit)}" if limit is not None else "")

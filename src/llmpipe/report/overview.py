@@ -8,8 +8,9 @@ from typing import Any
 
 from llmpipe.engine.runs import RunInfo
 from llmpipe.engine.story import AttemptRow, ItemRow, ItemStory
-from llmpipe.report.figures import columns_of, count, fill, latency, moment, money, plural, said, shorten
+from llmpipe.report.figures import columns_of, cost, count, fill, latency, moment, plural, said, shorten
 from llmpipe.report.plain import plain
+from llmpipe.report.spending import billing, cost_line
 
 MOST_TEXT = 20_000  # characters of one text on the screen; --json has all of it
 LINE = 100
@@ -86,7 +87,8 @@ def _tokens(attempt: AttemptRow) -> str:
 def _sum(told: ItemStory) -> Iterator[str]:
     yield ""
     if told.attempts:
-        yield f"cost       {money(told.cost_usd)} in {plural(len(told.attempts), 'attempt')}"
+        what = cost(told.cost_usd, told.cost_known_usd)
+        yield f"cost       {what} in {plural(len(told.attempts), 'attempt')}"
     if told.failure_file is not None:
         yield f"evidence   {plain(told.failure_file)}"
     if told.code:
@@ -117,7 +119,10 @@ def overview(info: RunInfo, document: Mapping[str, Any], *, show: str) -> Iterat
     yield f"started    {moment(info.started_at)}{ended}"
     if document.get("reason"):
         yield f"reason     {plain(document['reason'])}"
-    yield f"items      {_items(info)}, {money(info.cost_usd)}"
+    yield f"items      {_items(info)}, {cost_line(info)}"
+    held = billing(info.maybe_billed, info.unknown_usage, info.held_usd, info.held_tokens)
+    if held:
+        yield f"billing    {held}"
     yield from _steps(document)
     yield from _causes(document, info, show)
     yield f"files      {plain(info.folder)}"

@@ -42,7 +42,9 @@ def _columns(plan: PlanReport, models: list[str]) -> list[Column]:
             Column("tokens in/out", [*map(_tokens_of, steps), _tokens(*_both(steps))], spare=1),
         ]
     if asks and not plan.no_model:
-        columns.append(Column("cost", [*map(_cost_of, steps), _cost(_sum(steps, "cost_usd"), unpriced_models(steps))]))
+        columns.append(
+            Column("cost", [*map(_cost_of, steps), _cost(_sum(steps, "cost_known_usd"), unpriced_models(steps))])
+        )
     return [*columns, Column("model", [*models, _budget_short(plan.budget)], "left", spare=3)]
 
 
@@ -88,14 +90,14 @@ def _tokens(given: Figure, taken: Figure) -> str:
 
 
 def _cost_of(step: StepPlan) -> str:
-    return _cost(step.cost_usd, step.unpriced) if step.kind == "model" and not step.fixed else "-"
+    return _cost(step.cost_known_usd, step.unpriced) if step.kind == "model" and not step.fixed else "-"
 
 
 def _cost(figure: Figure, unpriced: Sequence[str]) -> str:
     if unpriced and figure.is_nothing:
-        return "unpriced"
+        return "unknown"
     known = _figure(figure, lambda number: money(Decimal(number)))
-    return f"{known} + unpriced" if unpriced else known
+    return f"{known} + unknown" if unpriced else known
 
 
 def unpriced_models(steps: Sequence[StepPlan]) -> list[str]:

@@ -8,9 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from llmpipe.engine.results import Cause, RunReport, StepCounts
+from llmpipe.engine.results import Cause, RunReport, StepCounts, total_cost
 from llmpipe.frozen import frozen
-from llmpipe.report.figures import Column, count, fill, lasted, latency, money, plural, said, table, tokens
+from llmpipe.report.figures import Column, cost, count, fill, lasted, latency, plural, said, table, tokens
+from llmpipe.report.spending import billing, cost_line
 
 MOST_CAUSES = 6
 CRON_LINES = 30
@@ -56,13 +57,17 @@ class Total:
     output_tokens: int
     unknown_usage: int
     unpriced: int
-    cost_usd: Decimal
+    maybe_billed: int
+    cost_known_usd: Decimal
+    cost_usd: Decimal | None
 
     @classmethod
     def of(cls, steps: Sequence[StepCounts]) -> Total:
         """Add up every field over `steps`."""
-        sums = {name: sum(getattr(s, name) for s in steps) for name in cls.__match_args__ if name != "cost_usd"}
-        return cls(**sums, cost_usd=sum((s.cost_usd for s in steps), Decimal(0)))
+        kept = [name for name in cls.__match_args__ if not name.startswith("cost_")]
+        sums = {name: sum(getattr(s, name) for s in steps) for name in kept}
+        known = sum((s.cost_known_usd for s in steps), Decimal(0))
+        return cls(**sums, cost_known_usd=known, cost_usd=total_cost(steps))
 
 
 def after(report: RunReport, look: Look = Look()) -> list[str]:
@@ -109,7 +114,7 @@ def cron(report: RunReport, look: Look = Look()) -> list[str]:
         *_spent(report),
     ]
     tail = [
-        *_billed(report),
+        *_billing(report),
         *(_labelled("previous", said(report.previous)) if report.previous else ()),
         *_labelled("files", said(report.folder, 1000)),
         *(_labelled("continue", report.next_command) if report.next_command else ()),
@@ -196,13 +201,7 @@ def _cost(total: Total, *, brief: bool = False) -> str:
     if not brief:
         parts += [f"{count(total.cached)} cached"] if total.cached else []
         parts.append(f"tokens {tokens(total.input_tokens)} in {tokens(total.output_tokens)} out")
-    parts += [f"{count(total.unknown_usage)} of unknown usage"] if total.unknown_usage else []
-    if total.unpriced:
-        known = f"{money(total.cost_usd)} and " if total.cost_usd else ""
-        parts.append(f"{known}{count(total.unpriced)} unpriced")
-    else:
-        parts.append(money(total.cost_usd))
-    return ", ".join(parts)
+    return ", ".join([*parts, cost_line(total)])
 
 
 def _steps(report: RunReport, width: int) -> list[str]:
@@ -247,7 +246,7 @@ def _tokens(step: StepCounts) -> str:
 def _step_cost(step: StepCounts) -> str:
     if step.kind != "model":
         return "-"
-    return f"{money(step.cost_usd)}+?" if step.unpriced else money(step.cost_usd)
+    return cost(step.cost_usd, step.cost_known_usd)
 
 
 def _causes(report: RunReport, look: Look, *, room: int = 2 * MOST_CAUSES + 2) -> list[str]:
@@ -284,7 +283,7 @@ def item_command(show: str, run: str, step: str, key: str) -> str:
 
 
 def _remarks(report: RunReport, look: Look) -> list[str]:
-    lines = _billed(report)
+    lines = _billing(report)
     for name in report.empty:
         lines += _labelled("note", f"dataset {said(name, 60)} has no rows")
     for note in report.notes[:8]:
@@ -292,11 +291,10 @@ def _remarks(report: RunReport, look: Look) -> list[str]:
     return lines
 
 
-def _billed(report: RunReport) -> list[str]:
-    if not report.maybe_billed:
-        return []
-    calls = plural(report.maybe_billed, "call was", "calls were")
-    return _labelled("billing", f"{calls} sent with an unknown outcome and may have been billed")
+def _billing(report: RunReport) -> list[str]:
+    silent = sum(step.unknown_usage for step in report.steps)
+    text = billing(report.maybe_billed, silent, report.held_usd, report.held_tokens)
+    return _labelled("billing", text) if text else []
 
 
 def _files(report: RunReport, look: Look) -> list[str]:

@@ -12,7 +12,7 @@ from llmpipe.types import LLMResponse
 def attempt_timeout(inner: Handler, deps: Deps) -> Handler:
     """Bound each attempt by `policy.timeout.attempt` seconds. It starts after the gate, so that queueing never counts.
 
-    The exchange may have been billed (facts B2.8): whether its request had left is not known here.
+    The exchange may have been billed if anything of its request was sent (facts B2.8).
     """
 
     async def handle(call: Call) -> LLMResponse:
@@ -27,6 +27,6 @@ def attempt_timeout(inner: Handler, deps: Deps) -> Handler:
             if not clock.expired:
                 raise
             text = f"{call.model.label}: no complete answer within {seconds:g} s (clock attempt)"
-            raise CallTimeout(text, clock="attempt", billed="maybe", **arrived(error)) from error
+            raise CallTimeout(text, clock="attempt", **{"billed": "maybe", **arrived(error)}) from error
 
     return handle

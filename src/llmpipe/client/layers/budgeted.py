@@ -8,9 +8,9 @@ from decimal import Decimal
 from llmpipe.client.budget import Amount, BudgetKeeper
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.journal import waiting
-from llmpipe.client.prices import MILLION, cost_of, highest_price
+from llmpipe.client.prices import MILLION, bills, cost_of, highest_price
 from llmpipe.errors import BudgetExceeded, CallFailed
-from llmpipe.types import LLMRequest, LLMResponse, Usage
+from llmpipe.types import Attempt, LLMRequest, LLMResponse, Usage
 
 NOTHING = Amount()
 ONE_CALL = Amount(calls=1)
@@ -22,8 +22,8 @@ SCHEMA_OVERHEAD = 512  # its own instructions for structured output
 def budgeted(inner: Handler, deps: Deps) -> Handler:
     """Keep every attempt within the budget and say what the answer cost.
 
-    It stands after the gate, so that waiting calls reserve nothing. A failed attempt counts: with what it used if that
-    is known, with its whole reservation if it may have been billed (facts B2.8), with nothing but the call otherwise.
+    It stands after the gate, so that waiting calls reserve nothing. Every attempt counts: with what it used if that is
+    known, with its whole reservation if it may have been billed (facts B2.8), with nothing but the call otherwise.
     """
 
     async def handle(call: Call) -> LLMResponse:
@@ -34,16 +34,17 @@ def budgeted(inner: Handler, deps: Deps) -> Handler:
         with waiting(call):
             reservation = await keeper.reserve(bound)
         call.reserved = bound
-        used = bound  # of an attempt that is cut off nobody knows
+        made = len(call.attempts)
+        used = NOTHING
         try:
-            response = _priced(call, await inner(call))
-            used = _used(call, bound, response.usage)
+            return _priced(call, await inner(call))
         except CallFailed as err:
-            used = _used_by_failure(call, bound, err)
+            made += not err.sent
             raise
         finally:
+            if len(call.attempts) > made:
+                used = _used(call, bound, call.attempts[-1])
             keeper.settle(reservation, used)
-        return response
 
     return handle
 
@@ -53,6 +54,8 @@ def upper_bound(call: Call, keeper: BudgetKeeper) -> Amount:
 
     Raises BudgetExceeded for a request without an output limit where money or tokens are limited.
     """
+    if not bills(call.model.provider):
+        return ONE_CALL
     if not keeper.counts_input:
         return ONE_CALL if highest_price(call.model) is not None else Amount(None, 0, 1)
     price = highest_price(call.model)
@@ -89,18 +92,11 @@ def _priced(call: Call, response: LLMResponse) -> LLMResponse:
     return response.having(cost_usd=cost_of(call.model, response.usage))
 
 
-def _used_by_failure(call: Call, bound: Amount, err: CallFailed) -> Amount:
-    if not err.sent:
-        return NOTHING
-    if err.usage is not None and err.billed != "no":
-        return _used(call, bound, err.usage)
-    if err.billed == "no":
+def _used(call: Call, bound: Amount, attempt: Attempt) -> Amount:
+    """What the attempt used; where nobody knows it, what was reserved."""
+    if attempt.billed == "no" or not bills(call.model.provider):
         return Amount(_zero(bound), 0, 1)
-    return bound
-
-
-def _used(call: Call, bound: Amount, usage: Usage) -> Amount:
-    """What was used; where the provider did not say, what was reserved."""
+    usage = attempt.usage or Usage()
     if usage.input_tokens is None or usage.output_tokens is None:
         return bound
     return Amount(cost_of(call.model, usage), usage.input_tokens + usage.output_tokens, 1)

@@ -105,14 +105,14 @@ class _Pass:
         if not isinstance(err, asyncio.CancelledError):
             self._end(outcome=type(err).__name__, error=self._deps.redactor.text(str(err)), billed="maybe")
             return
-        seen = arrived(err)
+        seen = {"billed": "maybe", **arrived(err)}
         if seen.get("raw"):
             seen["raw"] = self._deps.redactor.text(seen["raw"])[:RAW_CHARS]
         left = self._call.deadline.left(self._deps.clock())
         if left is not None and left < 0.01:
-            self._end(outcome=TotalTimeout.__name__, code=TotalTimeout.code, error="cut off", billed="maybe", **seen)
+            self._end(outcome=TotalTimeout.__name__, code=TotalTimeout.code, error="cut off", **seen)
         else:
-            self._end(outcome="Cancelled", error="cancelled", billed="maybe", **seen)
+            self._end(outcome="Cancelled", error="cancelled", **seen)
 
     async def settle(self, response: LLMResponse | None) -> None:
         call, attempt = self._call, self._attempt

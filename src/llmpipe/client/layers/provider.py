@@ -55,7 +55,7 @@ async def _whole(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
         return await exchange.whole()
     except asyncio.CancelledError as cut:
         raw = bytes(exchange.received[:EVIDENCE_CHARS]).decode("utf-8", "replace")
-        note_arrived(cut, status=exchange.status, raw=raw)
+        note_arrived(cut, sent=exchange.sent, status=exchange.status, raw=raw)
         raise
     finally:
         await exchange.aclose()
@@ -63,17 +63,22 @@ async def _whole(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
 
 async def _streamed(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
     """A streamed reply, put together; of one that broke off or was cut off, what had arrived is in the error."""
-    async with _exchange(message, call, deps) as exchange:
+    reader: StreamReader | None = None
+    exchange = _exchange(message, call, deps)
+    try:
+        await exchange.start()
         reader = reader_for(call.target, exchange.status, exchange.headers)
-        try:
-            await _read(exchange, reader)
-            return reader.reply()
-        except CallFailed as error:
-            error.raw = reader.partial() or error.raw
-            raise
-        except asyncio.CancelledError as cut:
-            note_arrived(cut, status=exchange.status, raw=reader.partial())
-            raise
+        await _read(exchange, reader)
+        return reader.reply()
+    except CallFailed as error:
+        error.raw = (reader.partial() if reader is not None else None) or error.raw
+        raise
+    except asyncio.CancelledError as cut:
+        raw = reader.partial() if reader is not None else None
+        note_arrived(cut, sent=exchange.sent, status=exchange.status, raw=raw)
+        raise
+    finally:
+        await exchange.aclose()
 
 
 async def _read(exchange: Exchange, reader: StreamReader) -> None:
