@@ -46,6 +46,7 @@ def test_the_layers_stand_in_the_order_of_the_design() -> None:
         "total_timeout",
         "retried",
         "limited",
+        "rechecked",
         "tried",
         "budgeted",
         "journalled",

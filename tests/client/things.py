@@ -10,6 +10,7 @@ from typing import Any
 from llmpipe.client.aim import first_call
 from llmpipe.client.allowance import RetryAllowance
 from llmpipe.client.call import Call, Deps
+from llmpipe.client.journal import Rest
 from llmpipe.client.naming import named
 from llmpipe.client.redact import Redactor
 from llmpipe.client.refusals import Refusals
@@ -60,6 +61,9 @@ class Diary:
         self.lines: list[tuple[Any, ...]] = []
 
     def waiting(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def resting(self, on: Rest) -> AbstractContextManager[None]:
         return nullcontext()
 
     def recall(self, key: str) -> LLMResponse | None:

@@ -21,6 +21,9 @@ class Cache(Protocol):
     def claim(self, key: str, ttl_s: float) -> bool:
         """Whether the caller may now buy the answer; False while someone else's claim holds. It ends after `ttl_s`."""
 
+    def holds(self, key: str) -> bool:
+        """Whether what the caller has claimed is still for it to buy; if not, somebody else may have bought it."""
+
     def release(self, key: str) -> None:
         """Give a claim back; nothing happens if there is none."""
 
@@ -59,6 +62,10 @@ class SimpleMemoryCache:
         if self._claims[key] > now:
             return False
         self._claims[key] = mine
+        return True
+
+    def holds(self, key: str) -> bool:
+        """Always: whoever could take over stands still together with the caller."""
         return True
 
     def release(self, key: str) -> None:

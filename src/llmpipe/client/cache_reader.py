@@ -55,6 +55,10 @@ class CacheReader:
         """The caller need not wait for anybody: it buys nothing."""
         return True
 
+    def holds(self, key: str) -> bool:
+        """Nobody else's buying matters."""
+        return True
+
     def release(self, key: str) -> None:
         """There is nothing to give back."""
 

@@ -75,6 +75,7 @@ class Call:
     journal: Journal | None = None
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
     reserved: Amount | None = None  # of the budget, for the attempt that is under way
+    claimed: bool = False  # the answer may be bought under a claim of the cache
     order: int = 0  # of the calls that wait at a gate the one of the lowest order goes first
     answerer: Call | None = None  # the call made in this one's place: to a fallback, or with the schema in the prompt
 

@@ -121,6 +121,10 @@ class DiskCache:
         """Whether the caller may now buy the answer (client/claims.py)."""
         return self._claims is None or self._claims.claim(key, ttl_s)
 
+    def holds(self, key: str) -> bool:
+        """Whether what was claimed is still for the caller to buy (client/claims.py)."""
+        return self._claims is None or self._claims.holds(key)
+
     def release(self, key: str) -> None:
         """Give a claim back."""
         if self._claims is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from llmpipe.types import Attempt, LLMResponse
 
 if TYPE_CHECKING:
     from llmpipe.client.budget import Amount
     from llmpipe.client.call import Call
+
+Rest: TypeAlias = Literal["another run", "an equal call"]
 
 
 class Journal(Protocol):
@@ -26,6 +28,9 @@ class Journal(Protocol):
 
         Raises CallFailed (with `sent` False) where nothing more is to be sent.
         """
+
+    def resting(self, on: Rest) -> AbstractContextManager[None]:
+        """A block in which the call asks for nothing, because another one brings the answer."""
 
     def recall(self, key: str) -> LLMResponse | None:
         """An answer to this very request that an earlier process of the run wrote down, or None."""
@@ -45,3 +50,8 @@ class Journal(Protocol):
 def waiting(call: Call) -> AbstractContextManager[None]:
     """Within the block `call` waits for its turn. Raises CallFailed if its journal lets nothing more be sent."""
     return nullcontext() if call.journal is None else call.journal.waiting()
+
+
+def resting(call: Call, on: Rest) -> AbstractContextManager[None]:
+    """Within the block `call` waits for the answer to another one."""
+    return nullcontext() if call.journal is None else call.journal.resting(on)

@@ -12,6 +12,7 @@ Outermost first, and why it stands where it stands (design 5):
     total_timeout    over all attempts and their waits, from the first admission on
     retried          outside the limiter: a wait holds no place in it, and a 429 holds back everybody
     limited          concurrency, rate, hold and breaker of the gate
+    rechecked        whether an answer is still to be bought, should the process have stood still
     tried            whether a schema is taken: within the gate, so that those who waited there hear of it
     budgeted         after the gate, so that waiting calls reserve nothing
     journalled       intent before, outcome after; each pass is one attempt
@@ -29,6 +30,7 @@ from llmpipe.client.layers.fallback import fallback
 from llmpipe.client.layers.journalled import journalled
 from llmpipe.client.layers.limited import limited
 from llmpipe.client.layers.recalled import recalled
+from llmpipe.client.layers.rechecked import rechecked
 from llmpipe.client.layers.retried import retried
 from llmpipe.client.layers.single_flight import single_flight
 from llmpipe.client.layers.told import told
@@ -46,6 +48,7 @@ LAYERS: tuple[Layer, ...] = (
     total_timeout,
     retried,
     limited,
+    rechecked,
     tried,
     budgeted,
     journalled,

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from llmpipe.client.budget import Amount
 from llmpipe.client.encoding import response_from_json, response_to_json
+from llmpipe.client.journal import Rest
 from llmpipe.engine.items import clean
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_schema import INTEND, SETTLE
@@ -53,6 +54,7 @@ class CellJournal:
         self._open: dict[tuple[str, int], int] = {}
         self.is_sent = False  # an attempt's intent is in the file, and its end is not known yet
         self.is_waiting = False  # for its turn to be sent
+        self.rests_on: Rest | None = None  # whose call brings the answer
         self._recall = recall
         self._request = request  # the conversation as JSON, where no cache keeps it
         self.key: str | None = None  # of the request that was made last
@@ -72,6 +74,15 @@ class CellJournal:
             yield
         finally:
             self.is_waiting = False
+
+    @contextmanager
+    def resting(self, on: Rest) -> Iterator[None]:
+        """Within the block another call, of this run or of another, brings the answer."""
+        self.rests_on = on
+        try:
+            yield
+        finally:
+            self.rests_on = None
 
     def _refuse(self) -> None:
         if self._stopping():

@@ -78,6 +78,7 @@ class Snapshot:
     retried: int
     budget_usd: Decimal | None
     last_failure: str = ""
+    waiting_elsewhere: int = 0  # items to which another run is to bring the answer, through the cache
     total_known: bool = False  # True once the datasets have been read to the end
 
 

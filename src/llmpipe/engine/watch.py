@@ -61,5 +61,6 @@ def snapshot(run: RunState, flow: Flow, budget: Budget) -> Snapshot:
         retried=sum(step.retries for step in steps),
         budget_usd=budget.usd,
         last_failure=run.last_failure,
+        waiting_elsewhere=sum(journal.rests_on == "another run" for journal in run.at_work.values()),
         total_known=flow.all_read(),
     )

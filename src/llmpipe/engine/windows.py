@@ -3,7 +3,8 @@
     items ──► window ──► steps ──► gate ──► in flight
 
 Each item at work holds memory, and items below items multiply; so windows begin narrow. As long as nearly all calls at
-work are in flight, next to none waits at a gate, and the windows are what holds the run up.
+work are in flight, next to none waits at a gate, and the windows are what holds the run up. Calls to which another call
+brings the answer are not at work.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ ROWS = 128  # items of a top scope at work at once, to begin with
 BELOW = 16  # items of a child scope at work at once below one item, to begin with
 _EVERY_S = 0.1
 _IN_FLIGHT = 0.75  # of the calls at work: with more the windows are too narrow
+_RESTING_MOST = 2048  # calls that wait for the answers of others; with more the windows stay as they are
 
 
 class Windows:
@@ -37,10 +39,16 @@ class Windows:
         """Look again and again; never returns."""
         while True:
             await asyncio.sleep(_EVERY_S)
-            journals = self._run.at_work.values()
-            if journals and sum(journal.is_sent for journal in journals) >= _IN_FLIGHT * len(journals):
+            if self._are_narrow():
                 for window in self._open:
                     window.widen()
+
+    def _are_narrow(self) -> bool:
+        journals = self._run.at_work.values()
+        working = [journal for journal in journals if journal.rests_on is None]
+        if not journals or len(journals) - len(working) > _RESTING_MOST:
+            return False
+        return sum(journal.is_sent for journal in working) >= _IN_FLIGHT * len(working)
 
 
 class Window:

@@ -25,6 +25,8 @@ ASCII = Glyphs("#", "", "-")
 def frame(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs) -> list[str]:
     """The lines of the live display, for `width` columns; never more lines than fit above the cursor."""
     foot = [_calls(snapshot), _money(snapshot)]
+    if snapshot.waiting_elsewhere:
+        foot.append(_elsewhere(snapshot))
     if snapshot.last_failure:
         foot.append(f"last failure  {said(snapshot.last_failure, max(width - 15, 20))}")
     room = max(height - 2 - len(foot), 1)
@@ -42,6 +44,7 @@ def line(snapshot: Snapshot) -> str:
     parts = [f"{clock(snapshot.elapsed_s)} {said(snapshot.pipeline, 40)}", steps, f"failed {count(failed)}"]
     parts += [f"retried {count(snapshot.retried)}"] if snapshot.retried else []
     parts += [f"in flight {snapshot.in_flight}", f"spent {_spent(snapshot)}"]
+    parts += [_elsewhere(snapshot)] if snapshot.waiting_elsewhere else []
     return "  ".join(p for p in parts if p)
 
 
@@ -112,6 +115,10 @@ def _calls(snapshot: Snapshot) -> str:
     parts = [f"calls {count(sum(s.calls for s in steps))} new  {count(sum(s.cached for s in steps))} cached"]
     parts += [f"in flight {snapshot.in_flight}", f"retried {count(snapshot.retried)}"]
     return " | ".join([*parts, f"failed {count(sum(s.failed for s in steps))}"])
+
+
+def _elsewhere(snapshot: Snapshot) -> str:
+    return f"waiting for another run's responses: {count(snapshot.waiting_elsewhere)}"
 
 
 def _money(snapshot: Snapshot) -> str:

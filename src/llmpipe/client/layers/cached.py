@@ -6,12 +6,13 @@ from decimal import Decimal
 
 from llmpipe.client.cache import Cache
 from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.client.claims import ClaimLost
 from llmpipe.client.encoding import seal, unseal
-from llmpipe.client.journal import waiting
+from llmpipe.client.journal import resting, waiting
 from llmpipe.errors import NotRecorded
 from llmpipe.types import LLMResponse
 
-CLAIM_S = 600.0  # the longest that a buyer is waited for; also the default of timeout.total
+CLAIM_S = 600.0  # how long a buyer without clocks is waited for
 _FIRST_LOOK_S = 0.05
 _LAST_LOOK_S = 1.0
 
@@ -21,14 +22,13 @@ def cached(inner: Handler, deps: Deps) -> Handler:
 
     A cached answer is marked so, costs 0 and is never older than `ttl_s` (measured when it is read, so that a shorter
     ttl counts at once). Errors, refusals, cut and empty answers are never kept. While another process has claimed the
-    same key, this one waits for its answer, for at most ten minutes or the call's own total. Offline, a miss is
-    NotRecorded.
+    same key and is at work, this one waits for its answer, for as long as the call's own total (else its attempt clock)
+    allows; then it buys for itself. Offline, a miss is NotRecorded.
     """
 
-    warm = False  # whether the last look found something
+    buyer = _Buyer(inner, deps)
 
     async def handle(call: Call) -> LLMResponse:
-        nonlocal warm
         cache, policy = deps.cache, call.policy.cache
         if cache is None or not (policy.read or policy.write) or call.policy.offline:
             hit = await _look_up(cache, call, deps) if cache is not None and policy.read else None
@@ -36,28 +36,50 @@ def cached(inner: Handler, deps: Deps) -> Handler:
                 return hit
             _refuse_offline(call)
             return await inner(call)
-        mine = False
-        try:
-            if policy.read:
-                hit = await _look_up(cache, call, deps) if warm else None
-                if hit is None:
-                    # Claimed before the look that decides: what another buyer keeps in between is never bought again.
-                    mine = cache.claim(call.key, CLAIM_S)
-                    hit = await _look_up(cache, call, deps)
-                if hit is None and not mine:
-                    mine, hit = await _wait_for_buyer(cache, call, deps)
-                warm = hit is not None
-                if hit is not None:
-                    return hit
-            response = await inner(call)
-            if policy.write and response.finish == "stop" and response.text.strip():
-                await cache.put(call.key, seal(response, material=call.material, at=deps.wall()))
-            return response
-        finally:
-            if mine:
-                cache.release(call.key)
+        while True:
+            try:
+                return await buyer.answer(cache, call)
+            except ClaimLost:
+                continue
 
     return handle
+
+
+class _Buyer:
+    """Looks an answer up, or buys it under a claim."""
+
+    def __init__(self, inner: Handler, deps: Deps) -> None:
+        self._inner, self._deps = inner, deps
+        self._warm = False  # whether the last look found something
+
+    async def answer(self, cache: Cache, call: Call) -> LLMResponse:
+        """The answer, from the cache or bought and kept. Raises ClaimLost if somebody else may have bought it."""
+        policy = call.policy.cache
+        try:
+            hit = await self._known(cache, call) if policy.read else None
+            if hit is not None:
+                return hit
+            response = await self._inner(call)
+            if policy.write and response.finish == "stop" and response.text.strip():
+                await cache.put(call.key, seal(response, material=call.material, at=self._deps.wall()))
+            return response
+        finally:
+            if call.claimed:
+                call.claimed = False
+                cache.release(call.key)
+
+    async def _known(self, cache: Cache, call: Call) -> LLMResponse | None:
+        """The answer if it is there; None: the call is to be bought, under a claim unless the wait for it was over."""
+        hit = await _look_up(cache, call, self._deps) if self._warm else None
+        if hit is None:
+            # Claimed before the look that decides: what another buyer keeps in between is never bought again.
+            call.claimed = cache.claim(call.key, _patience(call))
+            hit = await _look_up(cache, call, self._deps)
+        if hit is None and not call.claimed:
+            with resting(call, "another run"):
+                call.claimed, hit = await _wait_for_buyer(cache, call, self._deps)
+        self._warm = hit is not None
+        return hit
 
 
 async def _look_up(cache: Cache, call: Call, deps: Deps) -> LLMResponse | None:
@@ -73,17 +95,22 @@ async def _look_up(cache: Cache, call: Call, deps: Deps) -> LLMResponse | None:
 
 async def _wait_for_buyer(cache: Cache, call: Call, deps: Deps) -> tuple[bool, LLMResponse | None]:
     """Wait until the other buyer's answer is there or its claim ends: whether the claim is ours now, and the answer."""
-    total = call.policy.timeout.total
-    until = deps.clock() + (CLAIM_S if total is None else min(CLAIM_S, total))
+    patience = _patience(call)
+    until = deps.clock() + patience
     pause = _FIRST_LOOK_S
     while True:
-        mine = cache.claim(call.key, CLAIM_S)
+        mine = cache.claim(call.key, patience)
         hit = await _look_up(cache, call, deps)
         if mine or hit is not None or deps.clock() >= until:
             return mine, hit
         with waiting(call):
             await deps.sleep(pause)
         pause = min(_LAST_LOOK_S, pause * 2)
+
+
+def _patience(call: Call) -> float:
+    clocks = call.policy.timeout
+    return next((seconds for seconds in (clocks.total, clocks.attempt) if seconds is not None), CLAIM_S)
 
 
 def _refuse_offline(call: Call) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from llmpipe.client.call import Call, Deps, Handler
+from llmpipe.client.journal import resting
 from llmpipe.errors import CallFailed, TotalTimeout
 from llmpipe.types import LLMResponse
 
@@ -61,7 +62,8 @@ def single_flight(inner: Handler, deps: Deps) -> Handler:
         name = (call.key, call.policy.cache.read)
         late = 0
         while (flight := flights.get(name)) is not None:
-            outcome = await flight.wait()
+            with resting(call, "an equal call"):
+                outcome = await flight.wait()
             if isinstance(outcome, LLMResponse):
                 return _shared(outcome, call)
             call.silence.share(flight.leader.silence)
