@@ -75,6 +75,7 @@ def project(tmp_path: Path) -> Path:
     (data / "tickets-2026-11-02.jsonl").write_text(tickets)
     (data / "archive-1.jsonl.gz").write_bytes(gzip.compress(tickets.encode()))
     (data / "reviews.csv").write_text("id,text\n" + "".join(f"{n},fine {n}\n" for n in range(12)))
+    (data / "people.csv").write_text("id,body,age,score,active\n1,a,18,-1.5,true\n2,b,,,\n")
     for name in ("README.md", "docs/a.md"):
         (folder / name).write_text("# Something\n")
     return folder

@@ -11,7 +11,7 @@ import math
 from decimal import Decimal
 from typing import Any
 
-_MOST_CHARACTERS = 4300  # what Python itself reads of a whole number
+MAX_DIGITS = 4300  # what Python itself reads of a whole number
 _SHOWN = 40
 
 
@@ -58,8 +58,8 @@ def one_form(value: Any) -> Any:
 def _exact(text: str, value: float) -> Decimal:
     if math.isinf(value):
         raise UnkeptNumber(text, "is too large")
-    if len(text) > _MOST_CHARACTERS:
-        raise UnkeptNumber(text, f"has more than {_MOST_CHARACTERS:,} digits")
+    if len(text) > MAX_DIGITS:
+        raise UnkeptNumber(text, f"has more than {MAX_DIGITS:,} digits")
     if value == 0:
         if text.lower().partition("e")[0].strip("+-0."):
             raise UnkeptNumber(text, "is too small to be told from 0")

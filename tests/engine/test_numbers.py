@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -216,3 +217,95 @@ steps: [{id: say, foreach: datasets.d, python: "plain_numbers:f"}]
     )
     assert project.outputs(report, "say") == [[3, "int", 123456789012345678902, 3, 0.30000000000000004]]
     assert "3.0" not in (report.folder / "steps" / "say.jsonl").read_text()
+
+
+TABLE = """\
+version: 1
+datasets: {d: {path: d.csv, key: id%s}}
+steps:
+  - {id: adult, foreach: datasets.d, if: %s, render: "{{ item.age }}"}
+outputs: [{from: steps.adult, path: output/a.jsonl, columns: {id: item.id, age: item.age}}]
+"""
+
+
+def test_a_comparison_of_text_with_a_number_never_skips_a_row(project: Project) -> None:
+    """It is seen while it is made, where no look at the file can see it."""
+    project.write("d.csv", "id,age\n1,18\n2,\n3,40\n")
+    for condition in ('[item] | selectattr("age", "eq", 18) | list | length == 1', "18 in item.values() | list"):
+        report = project.run(TABLE % ("", f"'{condition}'"))
+        (step,) = report.steps
+        assert (report.exit_code, step.failed, step.skipped) == (1, 3, 0)
+        errors = [json.loads(p.read_text())["error"] for p in (report.folder / "failures/adult").iterdir()]
+        assert [e[:8] for e in errors] == ["column '"] * 3
+        assert all("| int` (or float), or `types: {" in error for error in errors)
+
+
+def test_columns_with_types_are_numbers_from_the_row_to_the_published_file(project: Project) -> None:
+    project.write("d.csv", "id,age\n1,18\n2,\n3,40.0\n4,7\n")
+    condition = "item.age is not none and item.age >= 18"
+    report = project.run(TABLE % (", types: {age: integer}", condition))
+    assert report.exit_code == 0
+    assert project.results(report, "adult") == [{"key": "1", "output": "18"}, {"key": "3", "output": "40"}]
+    assert (project.root / "output/a.jsonl").read_text() == '{"id": "1", "age": 18}\n{"id": "3", "age": 40}\n'
+
+
+def test_a_cell_that_is_not_of_its_type_sends_nothing_and_names_its_row(project: Project) -> None:
+    project.write("d.csv", "id,age\n1,18\n2,20\n3,forty\n")
+    with Answers() as server:
+        text = head(server).replace("d.jsonl, key: id", "d.csv, key: id, types: {age: integer}")
+        report = project.run(text + '  - {id: say, foreach: datasets.d, prompt: "{{ item.age }}"}\n')
+    assert report.exit_code == 2
+    assert server.total == 0
+    assert report.problem is not None
+    assert (report.problem.code, report.problem.place.line) == ("D316", 4)
+    assert report.problem.message == "column 'age': expected a whole number, found 'forty'"
+
+
+def test_a_changed_type_changes_the_rows_that_it_changes(project: Project) -> None:
+    project.write("d.csv", "id,age,name\n1,18.0,a\n2,20,b\n")
+    with Answers(lambda prompt: prompt) as server:
+        text = head(server).replace("d.jsonl, key: id", "d.csv, key: id%s") + (
+            '  - {id: say, foreach: datasets.d, prompt: "{{ item.age }}"}\n'
+            '  - {id: name, foreach: datasets.d, prompt: "{{ item.name }}"}\n'
+        )
+        first = project.run(text % "")
+        typed = project.run(text % ", types: {age: number}", resume="auto", cache="off")
+        again = project.run(text % ", types: {age: number}", resume="auto", cache="off")
+    assert [first.exit_code, typed.exit_code, again.exit_code] == [0, 0, 0]
+    assert project.outputs(first, "say") == ["18.0", "20"]
+    assert project.outputs(typed, "say") == project.outputs(again, "say") == ["18", "20"]
+    assert Counter(server.prompts) == {"18.0": 1, "20": 2, "18": 1, "a": 1, "b": 1}
+
+
+def test_rows_below_an_item_are_still_text_of_their_table(project: Project) -> None:
+    project.write("d.csv", "id,age\n1,18\n")
+    report = project.run(
+        """\
+version: 1
+models: {m: {provider: echo}}
+datasets: {d: {path: d.csv, key: id}}
+steps:
+  - {id: some, foreach: datasets.d, samples: 2, prompt: "{{ item.id }}"}
+  - {id: all, foreach: datasets.d, render: "{% for r in steps.some %}{{ r.item.age == 18 }}{% endfor %}"}
+  - {id: groups, foreach: {group: steps.some}, render: "{{ item.rows | selectattr('item.age', 'eq', 18) | list | length }}"}
+  - {id: once, render: "{{ steps.some | map(attribute='item.age') | sum }}", on_error: continue}
+"""
+    )
+    assert {step.id: (step.succeeded, step.failed) for step in report.steps if step.id != "some"} == dict.fromkeys(
+        ("all", "groups", "once"), (0, 1)
+    )
+
+
+def test_texts_of_other_files_are_unequal_to_numbers_as_json_has_it(project: Project) -> None:
+    project.write(
+        "d.jsonl", '{"id":1,"v":1}\n{"id":2,"v":true}\n{"id":3,"v":1.0}\n{"id":4,"v":"1"}\n{"id":5,"v":[1.0]}\n'
+    )
+    report = project.run(
+        """\
+version: 1
+datasets: {d: {path: d.jsonl, key: id}}
+steps: [{id: one, foreach: datasets.d, if: "item.v == 1 or item.v == [1]", render: "{{ item.v }}"}]
+"""
+    )
+    assert report.exit_code == 0
+    assert [r["key"] for r in project.results(report, "one")] == ["1", "3", "5"]

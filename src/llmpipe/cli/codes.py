@@ -79,6 +79,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a budget that cannot be kept",
         "A budget of usd or tokens needs a bound for each answer, params.max_output_tokens; one of usd a known price.",
     ),
+    "C231": (
+        "text that is used with a number or a boolean",
+        "Cells of CSV, TSV and lines are text, which never equals a number: convert it, or name its column's type.",
+    ),
     "C230": ("a dataset that nothing uses", "Use it in a `foreach`, or remove it."),
     "C250": (
         "Python code that cannot be loaded",
@@ -107,8 +111,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Check the separator, the header and the quotes in the line that is named.",
     ),
     "D308": (
-        "a value that JSON cannot hold",
-        "Rows hold text, finite numbers, true, false, nothing, lists and objects.",
+        "a value that cannot be kept as it is",
+        "Rows hold text, true, false, null, lists, objects, and numbers that a 64-bit float keeps; quote longer ones.",
     ),
     "D309": ("a row or file that is too large", "Split it, or keep the large text in a file of its own."),
     "D311": (
@@ -118,6 +122,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "D312": (
         "a null would be written into a text",
         "Guard it in the template, as in {{ item.name or 'nobody' }}: a prompt that says None misleads the model.",
+    ),
+    "D316": (
+        "a cell that is not of its column's type",
+        "Mend the cell, or change the column's type under `types` of the dataset; numbers are written as in JSON.",
     ),
     "D313": ("a template failed on an item", "Look at the item with `llmpipe show RUN STEP KEY`."),
     "D314": ("an `if` or `check` that is neither true nor false", 'Compare the value, as in `output.urgent == "yes"`.'),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from llmpipe.config.fields import Fields, items
@@ -14,8 +15,10 @@ from llmpipe.config.loading import Loading
 from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
 from llmpipe.config.pipeline import Dataset
-from llmpipe.config.shapes import ANY, Shape, record
+from llmpipe.config.rows_types import TEXT_FORMATS
+from llmpipe.config.shapes import ANY, BOOLEAN, CELL, NUMBER, Shape, record
 from llmpipe.errors import DataError
+from llmpipe.types import EMPTY
 
 _FORMATS = {
     ".jsonl": "jsonl",
@@ -68,7 +71,20 @@ def _read(name: str, node: Node, loading: Loading) -> Dataset | None:
     format = wanted or ("jsonl" if stdin else _format(paths, path, loading))
     if format is None:
         return None
-    return Dataset(name, paths, format, key, node.place, stdin=stdin, encoding=str(encoding))  # type: ignore[arg-type]
+    types = _types(fields, format, loading)
+    return Dataset(name, paths, format, key, node.place, stdin=stdin, encoding=str(encoding), types=types)  # type: ignore[arg-type]
+
+
+def _types(fields: Fields, format: str, loading: Loading) -> Mapping[str, str]:
+    """The types of the columns; a problem where the values have types of their own."""
+    types = fields.get("types")
+    if types is None or types.kind != "map":
+        return EMPTY
+    if format not in TEXT_FORMATS:
+        note = f"`types` is for {', '.join(TEXT_FORMATS)}, whose values are all text"
+        loading.problems.add("C207", f"values of {format} have types of their own", types, hint="remove it", note=note)
+        return EMPTY
+    return MappingProxyType({column: str(t.value) for column, t in types.value.items() if not t.is_spoilt})
 
 
 def _is_text_encoding(name: str) -> bool:
@@ -118,24 +134,49 @@ def row_shape(dataset: Dataset, node: Node, loading: Loading) -> Shape:
     """The columns of a dataset as far as its first rows tell; a problem if the first is unreadable or lacks the key."""
     fixed = _FIXED.get(dataset.format)
     if fixed is not None:
-        return record(fixed, sure=True, what="columns")
+        _check_types(dataset, fixed, node, loading)
+        return _typed_record(fixed, dataset, sure=True)
     if dataset.stdin:
         return ANY
     try:
-        rows, is_all = _peeked(dataset)
+        rows, is_all = _peeked(replace(dataset, types=EMPTY))
     except DataError as error:
         _unreadable(error, dataset, node.value.get("path", node), loading)
         return ANY
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
     if not columns:
         return ANY
+    if _check_types(dataset, columns, node, loading):
+        try:
+            _peeked(dataset)
+        except DataError as error:
+            _unreadable(error, dataset, node.value.get("path", node), loading)
     if dataset.key is not None and dataset.key not in rows[0]:
         message = f"the first row of dataset '{dataset.name}' has no '{dataset.key}', its key"
         hint, note = did_you_mean(dataset.key, columns), f"columns: {listed(columns)}"
         loading.problems.add("D306", message, node.value.get("key", node), hint=hint, note=note)
     count = "row" if len(rows) == 1 else f"{len(rows)} rows"
     seen = f"the {'' if is_all else 'first '}{count} of dataset '{dataset.name}'"
-    return record(columns, sure=dataset.format in ("csv", "tsv"), what="columns", seen=seen)
+    return _typed_record(columns, dataset, sure=dataset.format in ("csv", "tsv"), seen=seen)
+
+
+def _check_types(dataset: Dataset, columns: tuple[str, ...], node: Node, loading: Loading) -> bool:
+    """Whether every column of `types` is there; a problem for each that is not."""
+    unknown = [column for column in dataset.types if column not in columns]
+    for column in unknown:
+        message = f"there is no column '{column}' in dataset '{dataset.name}'"
+        hint, note = did_you_mean(column, columns), f"columns: {listed(columns)}"
+        loading.problems.add("C217", message, node.value["types"].key_place(column), hint=hint, note=note)
+    return not unknown
+
+
+def _typed_record(columns: tuple[str, ...], dataset: Dataset, *, sure: bool, seen: str = "") -> Shape:
+    """The shape of a row: which columns are text that is not to be taken for a number."""
+    shape = record(columns, sure=sure, what="columns", seen=seen)
+    if dataset.format not in TEXT_FORMATS:
+        return shape
+    kinds = {"integer": NUMBER, "number": NUMBER, "boolean": BOOLEAN}
+    return replace(shape, fields={name: kinds.get(dataset.types.get(name, ""), CELL) for name in columns})
 
 
 def _unreadable(error: DataError, dataset: Dataset, path: Node, loading: Loading) -> None:

@@ -33,6 +33,7 @@ class Dataset:
     stdin: bool = False
     encoding: str = "utf-8"
     root: Path | None = None  # the project root, from which the paths of `files` count
+    types: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # column → string, integer, number or boolean
 
 
 @frozen

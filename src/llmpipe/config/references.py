@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from llmpipe.config.loading import Loading
 from llmpipe.config.near import did_you_mean, listed, nearest
 from llmpipe.config.nodes import Node
 from llmpipe.config.pipeline import ROOT_SCOPE, Scope, StepRef
 from llmpipe.config.scopes import Scopes
-from llmpipe.config.shapes import ANY, TEXT, Shape, of_value, record
+from llmpipe.config.shapes import ANY, BOOLEAN, NUMBER, TEXT, Shape, of_value, record
 from llmpipe.config.templates import Expression, Read, Template
+from llmpipe.config.text_cells import conversion
 from llmpipe.errors import Place
 from llmpipe.frozen import frozen
+
+if TYPE_CHECKING:
+    from llmpipe.config.template_numbers import Meeting, Side
 
 _LIST_FIELDS = ("failed", "skipped")
 _NOTHING = record((), sure=True)
@@ -61,7 +67,42 @@ class References:
                     found.append(ref)
             else:
                 self._plain(read, reader)
+        for meeting in part.meetings:
+            self._check_numbers(part, meeting, reader)
         return found
+
+    def _check_numbers(self, part: Template | Expression, meeting: Meeting, reader: Reader) -> None:
+        """Text that is taken for a number or a boolean, which it never equals; a cell of a table is meant as one."""
+        left, right = self._side(meeting.left, reader), self._side(meeting.right, reader)
+        for side, shape, other in ((meeting.left, left, right), (meeting.right, right, left)):
+            is_text = shape.type == "cell" or (shape.type == "text" and meeting.is_compared)
+            if not is_text or other.type not in ("number", "boolean"):
+                continue
+            path, place = ".".join(side.path), part.place_of(side.position, len(".".join(side.path)))
+            column = side.path[-1] if self._shape_of(side.path[:-1], reader).what == "columns" else None
+            hint = conversion(path, column, boolean=other.type == "boolean")
+            said = f"so `{meeting.never}` is false" if meeting.never else f"and is used with a {other.type}"
+            message = f"'{path}' is text, {said} in {reader.what}"
+            if meeting.never or shape.type == "text":
+                self._loading.problems.warn("C231", message, place, hint=hint)
+            else:
+                self._loading.problems.add("C231", message, place, hint=hint, where=_line_of(reader, place))
+            return
+
+    def _side(self, side: Side, reader: Reader) -> Shape:
+        """What is known of one side."""
+        known = NUMBER if side.type == "number" else BOOLEAN
+        return self._shape_of(side.path, reader) if side.path else known
+
+    def _shape_of(self, path: tuple[str, ...], reader: Reader) -> Shape:
+        """What is known of the value at a path."""
+        if not path:
+            return ANY
+        if path[0] == "steps":
+            id, rest = path[1] if len(path) > 1 else "", path[2:]
+            is_own = id in self._scopes.drafts and self._scopes.mode(reader.scope, id) == "own"
+            return (self._at(self.output_of(id), rest) or ANY) if is_own else ANY
+        return self._at(self._names(reader).get(path[0], ANY), path[1:]) or ANY
 
     def output_of(self, step: str) -> Shape:
         """The shape of a step's output."""
@@ -78,12 +119,23 @@ class References:
         if scope.kind in ("samples", "models"):
             return self.item_of(scope.parent or ROOT_SCOPE)
         rows = self._rows.get(scope.dataset or "", ANY)
-        known = {"dataset": rows, "group": _GROUP, "split": _PIECE, "root": _NOTHING}
+        known = {"dataset": rows, "split": _PIECE, "root": _NOTHING}
+        if scope.kind == "group":
+            return replace(_GROUP, fields={**(_GROUP.fields or {}), "key": self._key_of(scope)})
         if scope.kind in known:
             return known[scope.kind]
         whole = self.output_of(scope.step or "") if scope.kind == "fanout" else of_value(dict(self._loading.vars))
         found = self._at(whole, scope.path)
         return found.element or ANY if found is not None else ANY
+
+    def _key_of(self, group: Scope) -> Shape:
+        """What is known of the `key` of a group: that of the value which `by` names."""
+        source = self._scopes.drafts.get(group.step or "")
+        path = group.by.path if group.by is not None else None
+        if source is None or path is None or self._scopes.is_unknown(self._scopes.home(source.id)):
+            return ANY
+        reader = Reader("`by`", self._scopes.home(source.id), source.node, output=self.output_of(source.id))
+        return self._shape_of(path, reader)
 
     @staticmethod
     def _at(shape: Shape, path: Iterable[str]) -> Shape | None:

@@ -15,6 +15,7 @@ from llmpipe.config.rows_files import Part, lines, parts, raw_lines, reporting, 
 from llmpipe.config.rows_json import MAX_ROW, canonical, parse_row, stream_array
 from llmpipe.config.rows_keys import ColumnKeys, ContentKeys
 from llmpipe.config.rows_source import Reading, file_sha256
+from llmpipe.config.rows_types import typed
 from llmpipe.errors import ConfigError, DataError
 from llmpipe.json_numbers import one_form
 
@@ -34,13 +35,15 @@ def read_rows(dataset: Dataset, *, stdin: BinaryIO | None = None, reading: Readi
     """The rows in the order of the files; nothing is read whole but one row (at most 32 MiB) and `files`.
 
     jsonl, json, yaml: objects as they stand · csv, tsv: texts by the names in the first line · lines: `text` and
-    `number`, blank lines left out · files: `path` (relative to the project root), `name`, `text`.
+    `number`, blank lines left out · files: `path` (relative to the project root), `name`, `text`. `types` of the
+    dataset convert texts.
     The key is the dataset's column; without one the path (files), the text (lines) or the content of the row, as
     `ContentKeys` says. Every format may be packed with gzip. `stdin` stands for the process's own. `reading` gets what
     each file was, once its last row was taken.
 
     Raises DataError with file and line: D301 cannot be read, D302 not in the format, D303 encoding, D304 not an
-    object, D305 duplicate key, D306 no key, D307 columns, D308 unusual JSON, D309 too large or deep.
+    object, D305 duplicate key, D306 no key, D307 columns, D308 unusual JSON, D309 too large or deep, D316 a cell
+    that is not of its type.
     """
     read = _READERS[dataset.format]
     with _identifying(dataset) as identify:
@@ -51,6 +54,8 @@ def read_rows(dataset: Dataset, *, stdin: BinaryIO | None = None, reading: Readi
                     if type(data) is not dict:
                         message = f"every row must be an object, not {_kind(data)}"
                         raise DataError(message, file=file, line=line, code="D304")
+                    if dataset.types:
+                        typed(data, dataset.types, file=file, line=line)
                     yield Row(identify(data, file, line), data, file, line)
 
 

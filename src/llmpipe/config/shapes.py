@@ -18,6 +18,7 @@ class Shape:
     fields: Mapping[str, Shape] | None = None
     sure: bool = False
     element: Shape | None = None
+    type: Literal["", "number", "boolean", "text", "cell"] = ""  # of a scalar, where it is known; cell: text of a table
     what: str = ""  # how messages call it, "columns" for the rows of a dataset
     seen: str = ""  # what was looked at to know the fields, "the first 50 rows"; "" if that may tell too little
 
@@ -27,7 +28,11 @@ class Shape:
 
 
 ANY = Shape()
-TEXT = Shape("scalar")
+SCALAR = Shape("scalar")
+TEXT = Shape("scalar", type="text")
+NUMBER = Shape("scalar", type="number")
+BOOLEAN = Shape("scalar", type="boolean")
+CELL = Shape("scalar", type="cell")
 _DEPTH = 12
 
 
@@ -42,14 +47,20 @@ def of_value(value: Any) -> Shape:
         return Shape("object", {k: of_value(v) for k, v in value.items()}, sure=bool(value))
     if isinstance(value, list):
         return Shape("list", element=common([of_value(v) for v in value]))
-    return TEXT
+    if isinstance(value, bool):
+        return BOOLEAN
+    if isinstance(value, int | float):
+        return NUMBER
+    return TEXT if isinstance(value, str) else SCALAR
 
 
 def common(shapes: list[Shape]) -> Shape:
     """What holds for an element of a list with elements of these shapes."""
     if shapes and all(s.sort == "object" for s in shapes):
         return record(dict.fromkeys(n for s in shapes for n in s.names()), sure=True)
-    return shapes[0] if shapes and all(s.sort == shapes[0].sort == "scalar" for s in shapes) else ANY
+    if not shapes or any(s.sort != "scalar" for s in shapes):
+        return ANY
+    return shapes[0] if all(s == shapes[0] for s in shapes) else SCALAR
 
 
 def of_schema(schema: Any, root: Any = None, *, depth: int = 0) -> Shape:
@@ -82,7 +93,7 @@ def _of_type(schema: Mapping[str, Any], root: Any, depth: int) -> Shape:
         fields = {str(k): of_schema(v, root, depth=depth + 1) for k, v in known.items()}
         sure = schema.get("additionalProperties") is False and not schema.get("patternProperties")
         return Shape("object", fields, sure=sure)
-    return TEXT if types[0] in ("string", "number", "integer", "boolean") else ANY
+    return {"string": TEXT, "number": NUMBER, "integer": NUMBER, "boolean": BOOLEAN}.get(str(types[0]), ANY)
 
 
 def _target(root: Any, reference: str) -> Any:

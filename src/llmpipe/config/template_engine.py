@@ -19,7 +19,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Cycler, Joiner, Namespace, missing
 
 from llmpipe.config.template_filters import build_filters, kind_of, percent_format
-from llmpipe.config.template_values import Entries, Meter, NotDataError, TooLargeError, as_text, bounded
+from llmpipe.config.template_values import (
+    Entries,
+    Meter,
+    NotDataError,
+    TooLargeError,
+    as_text,
+    bounded,
+    equal,
+    within,
+)
+from llmpipe.config.text_cells import TextCell
 
 CALL_WORK = 20  # a call of a macro is dearer than a round of a loop
 MAX_DIGITS = 1000  # of a whole number that a template computes
@@ -27,6 +37,14 @@ RESULT = "_value_of_the_expression"
 FUNCTIONS: Mapping[str, Any] = {
     "range": safe_range,
     **{name: DEFAULT_NAMESPACE[name] for name in ("dict", "cycler", "joiner", "namespace")},
+}
+
+
+_EQUALITY: Mapping[str, str] = {
+    "eq": "(environment.equal(",
+    "ne": "(not environment.equal(",
+    "in": "(environment.within(",
+    "notin": "(not environment.within(",
 }
 
 
@@ -64,7 +82,18 @@ class MeteredContext(Context):
 
 
 class Generator(CodeGenerator):
-    """Compiles `~` to a concatenation that knows our text forms and its limit."""
+    """Compiles `~` to a concatenation that knows our text forms and its limit, `==` and `in` to JSON's equality."""
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802
+        call = _EQUALITY.get(node.ops[0].op) if len(node.ops) == 1 else None
+        if call is None:
+            super().visit_Compare(node, frame)
+            return
+        self.write(call)
+        self.visit(node.expr, frame)
+        self.write(", ")
+        self.visit(node.ops[0].expr, frame)
+        self.write("))")
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - the visitor's name
         self.write("environment.concatenate(context, (")
@@ -86,11 +115,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     code_generator_class = Generator
     intercepted_binops = frozenset({"+", "*", "**", "%"})
+    equal = staticmethod(equal)
+    within = staticmethod(within)
 
     def __init__(self) -> None:
         super().__init__(undefined=Absent, finalize=_finalize, autoescape=False, optimized=False, cache_size=0)
         self.filters = build_filters()
         self.tests = {name: test for name, test in self.tests.items() if name not in ("callable", "escaped")}
+        self.tests |= dict.fromkeys(("eq", "==", "equalto"), equal) | {"in": within}
+        self.tests |= dict.fromkeys(("ne", "!="), lambda one, other: not equal(one, other))
         self.globals = dict(FUNCTIONS)
         self.eval_context = EvalContext(self)
 
@@ -208,7 +241,8 @@ def _check_digits(bits: int) -> None:
 
 
 def _remainder(left: Any, right: Any) -> Any:
-    return percent_format(left, right) if isinstance(left, str) else operator.mod(left, right)
+    is_format = isinstance(left, str) and not (isinstance(left, TextCell) and isinstance(right, int | float))
+    return percent_format(left, right) if is_format else operator.mod(left, right)
 
 
 _BINOPS: Mapping[str, Callable[[Any, Any], Any]] = {"+": _add, "*": _multiply, "**": _power, "%": _remainder}

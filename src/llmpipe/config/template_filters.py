@@ -47,7 +47,7 @@ METHODS: frozenset[str] = frozenset().union(*_METHODS.values())
 # row must give the same prompt), and what reaches around the sandbox (attr).
 _STOCK = (
     "abs batch capitalize center count d default dictsort filesizeformat first float format groupby indent int items"
-    " join last length list lower map max min reject rejectattr replace reverse round select selectattr slice sort"
+    " join last length list lower map max min reject rejectattr reverse round select selectattr slice sort"
     " striptags sum title trim truncate unique upper urlencode wordcount wordwrap"
 ).split()
 _ON_TEXT = frozenset(
@@ -152,6 +152,10 @@ def _number(kind: Callable[..., Any]) -> Callable[..., Any]:
     return convert
 
 
+def _replace(text: str, old: Any, new: Any, count: int | None = None) -> str:
+    return text.replace(str(old), str(new), -1 if count is None else count)
+
+
 def _to_json(value: Any, indent: int | None = None) -> str:
     check_padding(indent)
     return as_json(value, indent)
@@ -185,7 +189,8 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @pass_context
     def run(context: Any, value: Any, *args: Any, **named: Any) -> Any:
         if not lenient:
-            value = as_text(_unplain(value)) if on_text else _unplain(value)
+            as_is = isinstance(_unplain(value), str) or not on_text
+            value = value if as_is else as_text(value)
         context.meter.charge_for(value)
         if check is not None:
             check(value, *args, **named)
@@ -293,6 +298,7 @@ def build_filters() -> dict[str, Callable[..., Any]]:
         "forceescape": _escape,
         "int": _number(stock.do_int),
         "join": pass_context(join),
+        "replace": _replace,
         "string": as_text,
         "tojson": _to_json,
     }

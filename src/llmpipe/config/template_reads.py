@@ -11,7 +11,9 @@ from jinja2.visitor import NodeTransformer
 
 from llmpipe.config.template_engine import FUNCTIONS, SANDBOX
 from llmpipe.config.template_filters import LOOP, METHOD, METHODS
+from llmpipe.config.template_numbers import Meeting, meetings
 from llmpipe.frozen import frozen
+from llmpipe.json_numbers import one_form
 
 _FORBIDDEN: dict[type, str] = {
     nodes.Include: "include",
@@ -53,6 +55,7 @@ class Findings:
 
     chains: list[Chain] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    meetings: list[Meeting] = field(default_factory=list)
 
 
 def examine(tree: nodes.Template) -> Findings:
@@ -76,6 +79,10 @@ def _suggest(word: str, known: list[str]) -> str:
 
 class _Metered(NodeTransformer):
     """Puts the meter before every loop, and makes method calls filters, so that no method can be had as a value."""
+
+    def visit_Const(self, node: nodes.Const) -> nodes.Node:  # noqa: N802
+        node.value = one_form(node.value)
+        return node
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - the visitor's name
         weight = nodes.Const(_weight(node), lineno=node.lineno)
@@ -114,6 +121,7 @@ class _Walk:
         """One node, by the method of its class, else all its children."""
         if node is None:
             return
+        self.findings.meetings += meetings(node, local.__contains__)
         special = getattr(self, f"on_{type(node).__name__.lower()}", None)
         if special is not None:
             special(node, local)

@@ -126,6 +126,28 @@ def _plain_for_json(value: Any) -> Any:
     raise NotDataError(f"a {type(value).__name__} is not data that can be written into a text")
 
 
+def equal(one: Any, other: Any) -> bool:
+    """Whether two values are equal as JSON: 3 is 3.0, but true is not 1, at any depth."""
+    return bool(one == other) and _same(one, other)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether equal values are of the same kind."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool)
+
+
+def within(value: Any, container: Any) -> bool:
+    """`value in container`, by `equal`."""
+    found: bool = value in container
+    if found and isinstance(container, (list, tuple)):
+        return any(equal(value, one) for one in container)
+    return found
+
+
 def _is_view(value: object) -> bool:
     return isinstance(value, (type({}.keys()), type({}.values()), type({}.items())))
 

@@ -20,6 +20,7 @@ from llmpipe.frozen import frozen
 
 if TYPE_CHECKING:
     from llmpipe.config.template_engine import Program
+    from llmpipe.config.template_numbers import Meeting
     from llmpipe.config.template_reads import Chain
 
 __all__ = ["DEFAULT_MAX_BYTES", "Entries", "Expression", "Read", "Template", "compile_expression", "compile_template"]
@@ -47,7 +48,7 @@ class _Compiled:
     `jinja`: the program and what it reads; of a plain template it is made when something has gone wrong.
     """
 
-    __slots__ = ("_jinja", "_make", "plain", "reads", "source", "where")
+    __slots__ = ("_jinja", "_make", "meetings", "plain", "reads", "source", "where")
 
     def __init__(
         self,
@@ -58,9 +59,10 @@ class _Compiled:
         jinja: tuple[Program, tuple[Chain, ...]] | None = None,
         plain: Plain | None = None,
         make: Callable[[], tuple[Program, tuple[Chain, ...]]] | None = None,
+        meetings: tuple[Meeting, ...] = (),
     ) -> None:
         self.source, self.reads, self.where, self.plain = source, reads, where, plain
-        self._jinja, self._make = jinja, make
+        self._jinja, self._make, self.meetings = jinja, make, meetings
 
     @property
     def jinja(self) -> tuple[Program, tuple[Chain, ...]]:
@@ -97,6 +99,15 @@ class _Source:
     def reads(self) -> tuple[Read, ...]:
         """Every path that is read from outside, in the order of the text."""
         return self._compiled.reads
+
+    @property
+    def meetings(self) -> tuple[Meeting, ...]:
+        """What is compared or computed with what, where one of them is a number or may be."""
+        return self._compiled.meetings
+
+    def place_of(self, position: int, width: int) -> Place:
+        """The place in the file of a part of the source."""
+        return replace(self._compiled.where(position), width=width)
 
     def uses_whole(self, root: str) -> bool:
         """True if the value of that name is read as a whole, not only parts of it."""
@@ -188,6 +199,11 @@ class Expression(_Source):
         except Exception as error:  # noqa: BLE001 - an expression may raise anything; all of it is this item's failure
             raise self._explain(error, scope) from None
 
+    @property
+    def path(self) -> tuple[str, ...] | None:
+        """The path, where the expression is nothing more than one."""
+        return self._compiled.plain.paths[0] if self._compiled.plain is not None else None
+
     def test(self, scope: Mapping[str, Any]) -> bool:
         """The value, which must be true or false. Raises ItemError as `evaluate`, and D314 for any other value."""
         value = self.evaluate(scope)
@@ -220,13 +236,16 @@ def _compile(text: str, place: Place, locate: Locate | None, *, expression: bool
     plain = plain_expression(text) if expression else plain_template(text)
     if plain is not None:
         reads = tuple(_read(*pair, text, where) for pair in zip(plain.paths, plain.places, strict=True))
-        return _Compiled(text, reads, where, plain=plain, make=lambda: _for_jinja(text, where, expression=expression))
-    program, chains = _for_jinja(text, where, expression=expression)
+        make = lambda: _for_jinja(text, where, expression=expression)[:2]  # noqa: E731
+        return _Compiled(text, reads, where, plain=plain, make=make)
+    program, chains, meetings = _for_jinja(text, where, expression=expression)
     reads = tuple(_read(c.path, c.position, text, where, guarded=c.guarded) for c in chains if not c.local)
-    return _Compiled(text, reads, where, jinja=(program, chains))
+    return _Compiled(text, reads, where, jinja=(program, chains), meetings=meetings)
 
 
-def _for_jinja(text: str, where: Callable[[int], Place], *, expression: bool) -> tuple[Program, tuple[Chain, ...]]:
+def _for_jinja(
+    text: str, where: Callable[[int], Place], *, expression: bool
+) -> tuple[Program, tuple[Chain, ...], tuple[Meeting, ...]]:
     from jinja2 import TemplateSyntaxError
 
     from llmpipe.config import template_engine as engine
@@ -245,7 +264,8 @@ def _for_jinja(text: str, where: Callable[[int], Place], *, expression: bool) ->
     except (SyntaxError, RecursionError, MemoryError, ValueError) as error:
         message = f"this is nested too deeply or otherwise beyond what can be compiled ({type(error).__name__})"
         raise ConfigError([Problem("C240", message, where(0))]) from None
-    return program, tuple(sorted(findings.chains, key=lambda chain: chain.position))
+    chains = tuple(sorted(findings.chains, key=lambda chain: chain.position))
+    return program, chains, tuple(findings.meetings)
 
 
 def _read(

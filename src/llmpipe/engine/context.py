@@ -72,16 +72,16 @@ class Sight:
         names: dict[str, Any] = {"item": expand(item), "key": item.key, "vars": self._vars}
         if item.parent is not None and item.parent.scope != ROOT_SCOPE:
             names["parent"] = expand(item.parent)
-        names["steps"] = {ref.step: self._value(ref, item) for ref in self._step.refs}
+        names["steps"] = {ref.step: self._value(ref, item, expand) for ref in self._step.refs}
         for need in self._step.needs:
             self._check_need(need, item)
         return names
 
-    def _value(self, ref: StepRef, item: Item) -> Any:
+    def _value(self, ref: StepRef, item: Item, expand: Expand) -> Any:
         if ref.mode == "whole":
             return self._wholes.get(ref.step)
         if ref.mode == "below":
-            return self._below(ref.step, item)
+            return self._below(ref.step, item, expand)
         return self._own(ref.step, item)
 
     def _own(self, step: str, item: Item) -> Any:
@@ -95,7 +95,7 @@ class Sight:
             return None
         raise Blocked(Cell("skipped", reason=_because(step, cell)))
 
-    def _below(self, step: str, item: Item) -> ListEntries:
+    def _below(self, step: str, item: Item, expand: Expand) -> ListEntries:
         found = list(item.below(self._home[step], self._down[step]))
         cells = [child.cells.get(step, UNSENT) for child in found]
         if any(cell.status == "unsent" for cell in cells):
@@ -103,7 +103,7 @@ class Sight:
         source = self._source_fault(step, item)
         if source is not None and not self._step.allow_skipped:
             raise Blocked(source)
-        entries = item_entries(step, found)
+        entries = item_entries(step, found, expand)
         contract = self._pipeline.step(step).min_success
         if contract.count is None and not contract.met(len(entries), entries.failed) and not self._step.allow_skipped:
             reason = f"{entries.failed} of {len(entries) + entries.failed} items of {step} failed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from llmpipe.config.templates import Entries
@@ -56,11 +56,11 @@ class ListEntries(_Counted):
         return self._entries[index]
 
 
-def item_entries(step: str, items: Sequence[Item]) -> ListEntries:
-    """The results of a step for these items."""
+def item_entries(step: str, items: Sequence[Item], expand: Callable[[Item], Any]) -> ListEntries:
+    """The results of a step for these items; `expand` makes of an item what templates see of it."""
     cells = [(item, item.cells[step]) for item in items if step in item.cells]
     return ListEntries(
-        [entry(i.key, i.data, c.output) for i, c in cells if c.status == "succeeded"],
+        [entry(i.key, expand(i), c.output) for i, c in cells if c.status == "succeeded"],
         failed=sum(c.status == "failed" for _, c in cells),
         skipped=sum(c.status == "skipped" for _, c in cells),
     )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmpipe.config.pipeline import Pipeline, Scope
+from llmpipe.config.rows_types import TEXT_FORMATS
+from llmpipe.config.text_cells import TextRow
 from llmpipe.engine.entries import entry
 from llmpipe.engine.items import why_unmade
 from llmpipe.engine.ledger_read import LedgerReader
@@ -24,6 +26,8 @@ def expander(pipeline: Pipeline, ledger: LedgerReader, steps: Mapping[str, int],
     `steps` are the ledger's numbers of the steps.
     """
     group = base_scope(pipeline, scope)
+    if group.dataset is not None and pipeline.datasets[group.dataset].format in TEXT_FORMATS:
+        return TextRow
     if group.kind != "group" or group.step is None:
         return None
     number = steps[group.step]
