@@ -1,26 +1,20 @@
 # `make demo` and `make test` need Python 3.11 or later and nothing else; both set up .venv first, once.
 
-VENV := .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+BIN := .venv/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit everywhere coverage bench faults soak mutants format lock wheel clean
+.NOTPARALLEL: # two targets must not set up .venv at the same time
+.PHONY: help setup demo test check unit everywhere test-newest coverage bench faults soak mutants format lock wheel clean
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-setup: $(READY) ## make .venv with the locked requirements (does nothing when nothing changed)
+setup: ## make .venv with the locked requirements (does nothing when nothing changed)
+	@sh tools/set-up dev
 
-$(READY): requirements-dev.lock pyproject.toml tools/find-python
-	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || "$$(sh tools/find-python)" -m venv --clear $(VENV)
-	@echo "Setting up $(VENV) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
-	@touch $@
-
-demo: setup ## run the main pipeline: no key, no account, no network
+demo: ## run the main pipeline: no key, no account, no network
+	@sh tools/set-up run
 	$(BIN)/llmpipe run pipelines/tickets.yaml
 
 test: check unit ## everything that must hold: checks, then tests
@@ -36,6 +30,9 @@ unit: setup ## the tests alone
 
 everywhere: ## the tests on Python 3.12 and 3.13, where they are here
 	@for version in 3.12 3.13; do JOBS=$(JOBS) sh tools/test-on $$version $(ARGS) || exit 1; done
+
+test-newest: ## the tests with the newest versions that pyproject.toml allows
+	JOBS=$(JOBS) sh tools/test-newest $(ARGS)
 
 coverage: setup ## the tests with branch coverage, child processes included
 	$(BIN)/coverage erase
@@ -57,11 +54,11 @@ format: setup ## rewrite the code in the house's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## write both lock files anew, at the newest versions
+lock: ## write the lock files anew, at the newest versions
 	sh tools/lock
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
 
 clean: ## remove what can be made again (not output/)
-	rm -rf $(VENV) $(VENV)-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -1,4 +1,4 @@
-"""Writes src/llmpipe/client/prices.json from the genai-prices package: `pip install genai-prices`, then run this file.
+"""Writes src/llmpipe/client/prices.json from the genai-prices package; `make lock setup` brings its newest version.
 
 Kept are text models with a price for input and output, of the providers that llmpipe has rows for. Where a price
 depends on the day, the one of the snapshot's day is taken; ids that are matched by other means than equality or their

@@ -91,25 +91,6 @@ def test_the_package_says_its_licence_and_that_it_is_typed() -> None:
     assert (REPOSITORY / "src/llmpipe/py.typed").is_file()
 
 
-def test_every_requirement_is_locked_by_hash_and_without_an_address() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    for lock, wanted in (
-        ("requirements.lock", project["dependencies"]),
-        ("requirements-dev.lock", [*project["dependencies"], *project["optional-dependencies"]["repair"], "hatchling"]),
-    ):
-        text = (REPOSITORY / lock).read_text()
-        pinned = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+) \\\n    --hash=sha256:[0-9a-f]{64}", text, re.M))
-        missing = {re.split(r"[<>=\[; ]", w.lower(), maxsplit=1)[0] for w in wanted} - set(pinned)
-        assert missing == set()
-        others = [
-            s for s in text.splitlines() if not re.match(r"[a-z0-9-]+==\S+( ; .*)? \\$|    --hash=sha256:|#|$", s)
-        ]
-        assert others == []
-    run = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", (REPOSITORY / "requirements.lock").read_text(), re.M))
-    dev = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", (REPOSITORY / "requirements-dev.lock").read_text(), re.M))
-    assert {n: dev.get(n) for n in run} == run
-
-
 def test_the_changelog_keeps_its_form() -> None:
     text = (REPOSITORY / "CHANGELOG.md").read_text()
     headings = re.findall(r"^## (.*)$", text, re.M)

@@ -90,4 +90,4 @@ def test_repair_says_when_its_package_is_missing(tmp_path: Path, monkeypatch: py
     )
     text = f"{HEAD}  - {{id: a, prompt: x, model: weak, schema: {{a: string}}, repair: true}}\n"
     (problem,) = problems(tmp_path, text)
-    assert (problem.code, problem.note) == ("C241", "pip install 'llmpipe[repair]'")
+    assert (problem.code, problem.note) == ("C241", "pip install --no-deps json-repair")

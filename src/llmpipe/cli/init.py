@@ -19,6 +19,7 @@ FILES: tuple[tuple[str, str], ...] = (
     ("schemas/review.schema.json", "schemas/review.schema.json"),
     ("README.md", "README.md"),
     ("github/llmpipe.yml", ".github/workflows/llmpipe.yml"),
+    ("requirements.lock", ".github/llmpipe-requirements.lock"),
     ("gitignore", ".gitignore"),
 )
 SCHEMA = "schemas/pipeline.schema.json"
@@ -81,11 +82,13 @@ def _written(root: Path, console: Console) -> list[str]:
 def _texts() -> list[tuple[str, str]]:
     from importlib.resources import files
 
+    from llmpipe._version import __version__
     from llmpipe.cli.schema import pipeline_schema
 
     scaffold = files("llmpipe.cli").joinpath("scaffold")
     texts = [(target, scaffold.joinpath(source).read_text(encoding="utf-8")) for source, target in FILES]
-    return [*texts, (SCHEMA, pipeline_schema())]
+    written = [(target, text.replace("LLMPIPE_VERSION", __version__)) for target, text in texts]
+    return [*written, (SCHEMA, pipeline_schema())]
 
 
 def _not_ignored(root: Path) -> list[str]:

@@ -47,7 +47,7 @@ def check_repair(fields: Fields, loading: Loading) -> None:
     """`repair: true` needs a package that is not everywhere."""
     node = fields.get("repair")
     if node is not None and node.value is True and importlib.util.find_spec("json_repair") is None:
-        note = "pip install 'llmpipe[repair]'"
+        note = "pip install --no-deps json-repair"
         loading.problems.add("C241", "`repair` needs the package json-repair", node, note=note)
 
 

@@ -27,7 +27,7 @@ def repaired(text: str, failure: NotJson) -> Any:
     try:
         import json_repair
     except ImportError:
-        note = "pip install 'llmpipe[repair]'"
+        note = "pip install --no-deps json-repair"
         problem = Problem("C241", "`repair` needs the package json-repair", Place("schema"), hint=note, note=note)
         raise ConfigError([problem]) from None
     whole = _outermost(text)
