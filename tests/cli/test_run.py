@@ -152,7 +152,7 @@ def test_another_run_at_work(project: Path, flag: list[str], code: int) -> None:
         began = time.monotonic()
         done = here("run", FILE, "--json", *flag)
         assert done.code == code
-        assert ("wait:300ms" in flag) == (0.25 < time.monotonic() - began < 5)
+        assert "wait:300ms" not in flag or time.monotonic() - began >= 0.3
         told = json.loads(done.out)
         assert told["exit_code"] == code
         assert "at work" in told["reason"]
@@ -294,24 +294,21 @@ def test_closed_streams_do_not_change_the_verdict(project: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_how_to_go_on(project: Path, number: signal.Signals, code: int) -> None:
-    slow = ["--set", "models.main.params={latency: 1s}", "--concurrency", "1"]
+    slow = ["--set", "models.main.params={latency: 2s}", "--concurrency", "1"]
     child = subprocess.Popen(
         [sys.executable, "-m", "llmpipe", "run", FILE, *slow], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    log = project / "output" / "small" / "latest" / "log.jsonl"
-    end = time.monotonic() + 20
-    while not log.exists() and time.monotonic() < end:
-        time.sleep(0.02)
-    time.sleep(1.5)  # of the five seconds that it takes
+    assert child.stderr is not None
+    assert any("greet 1/5" in line for line in child.stderr)  # eight of the ten seconds that it takes are left
     child.send_signal(number)
-    out, err = child.communicate(timeout=30)
+    out, err = child.communicate(timeout=120)
     assert (child.returncode, out) == (code, "")
     assert "small.yaml  interrupted after" in err
     assert "unsent" in err
     assert "Traceback" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("next ")]
     assert " --resume " in line
-    assert "--set 'models.main.params={latency: 1s}'" in line
+    assert "--set 'models.main.params={latency: 2s}'" in line
 
 
 def test_the_command_that_goes_on_can_be_pasted(failing: Path) -> None:

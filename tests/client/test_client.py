@@ -127,7 +127,7 @@ def test_a_client_that_nobody_closes_leaves_no_thread_behind(lines: Lines) -> No
     client = LLMClient(logger=lines)
     client.call(HELLO)
     del client
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while [t for t in threading.enumerate() if t.name == "llmpipe-client"] and time.monotonic() < deadline:
         gc.collect()
         time.sleep(0.01)
@@ -190,11 +190,11 @@ def test_force_error_fails_after_max_retries_plus_one_attempts(client: LLMClient
 
 
 def test_timeout_s_bounds_each_attempt(client: LLMClient) -> None:
-    slow = LLMRequest(model="demo", prompt="hello", latency_s=30)
+    slow = LLMRequest(model="demo", prompt="hello", latency_s=300)
     started = time.monotonic()
     with pytest.raises(CallTimeout) as caught:
         client.call(slow, timeout_s=0.05, max_retries=1)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert [a.outcome for a in caught.value.attempts] == ["CallTimeout"] * 2
 
 
@@ -628,14 +628,14 @@ def test_a_blocking_override_that_hangs_is_ended_by_the_clock() -> None:
     release = threading.Event()
 
     def hang(self: Any, request: LLMRequest) -> str:
-        release.wait(60)
+        release.wait(300)
         return "late"
 
     with overriding(hang) as client:
         started = time.monotonic()
         with pytest.raises(CallTimeout):
             client.call(HELLO, timeout_s=0.05, max_retries=0)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 30
     release.set()
 
 

@@ -12,7 +12,7 @@ import pytest
 from llmpipe.client.clock import Clock
 
 
-async def wait(seconds: float | None, sleep: float = 5.0) -> float:
+async def wait(seconds: float | None, sleep: float = 60.0) -> float:
     """How long it took until the clock ended a sleep."""
     started = asyncio.get_running_loop().time()
     with pytest.raises(TimeoutError), Clock(seconds):
@@ -23,7 +23,7 @@ async def wait(seconds: float | None, sleep: float = 5.0) -> float:
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, -1.0])
 def test_time_is_up_neither_early_nor_much_later(seconds: float) -> None:
     took = asyncio.run(wait(seconds))
-    assert max(0.0, seconds) <= took < max(0.0, seconds) + 0.5
+    assert max(0.0, seconds) <= took < max(0.0, seconds) + 10
 
 
 def test_many_clocks_ring_for_themselves() -> None:
@@ -31,7 +31,7 @@ def test_many_clocks_ring_for_themselves() -> None:
         return await asyncio.gather(*(wait(0.02 * n) for n in range(20)))
 
     for n, took in enumerate(asyncio.run(main())):
-        assert 0.02 * n <= took < 0.02 * n + 0.5
+        assert 0.02 * n <= took < 0.02 * n + 10
 
 
 def test_a_clock_that_is_set_again_counts_from_then_on() -> None:
@@ -42,12 +42,12 @@ def test_a_clock_that_is_set_again_counts_from_then_on() -> None:
             await asyncio.sleep(0.12)
         with pytest.raises(TimeoutError), Clock(30.0) as clock:  # noqa: PT012 - the clock is what raises
             clock.set(0.1)
-            await asyncio.sleep(5)
+            await asyncio.sleep(60)
         return time.monotonic() - started, clock.expired and not never.expired
 
     took, right = asyncio.run(main())
     assert right
-    assert 0.2 < took < 2
+    assert 0.2 < took < 20
 
 
 def test_what_ends_in_time_leaves_nothing_behind() -> None:
@@ -76,7 +76,7 @@ def test_a_cancellation_from_outside_is_not_the_clocks() -> None:
         async def work() -> None:
             with Clock(10.0) as clock:
                 clocks.append(clock)
-                await asyncio.sleep(5)
+                await asyncio.sleep(60)
 
         clocks: list[Clock] = []
         task = asyncio.create_task(work())
@@ -96,7 +96,7 @@ def test_a_cancellation_at_the_very_time_wins() -> None:
         async def work() -> None:
             with Clock(0.02) as clock:
                 try:
-                    await asyncio.sleep(5)
+                    await asyncio.sleep(60)
                 except asyncio.CancelledError:
                     assert clock.expired
                     inner = asyncio.current_task()
@@ -114,12 +114,12 @@ def test_a_cancellation_at_the_very_time_wins() -> None:
 @pytest.mark.parametrize("first", ["inner", "outer"])
 def test_of_two_clocks_the_one_that_is_up_is_named(first: str) -> None:
     async def main() -> str:
-        outer, inner = Clock(0.05 if first == "outer" else 5.0), Clock(0.05 if first == "inner" else 5.0)
+        outer, inner = Clock(0.05 if first == "outer" else 60.0), Clock(0.05 if first == "inner" else 60.0)
         try:
             with outer:
                 try:
                     with inner:
-                        await asyncio.sleep(5)
+                        await asyncio.sleep(60)
                 except TimeoutError:
                     return "inner" if inner.expired else "wrong"
         except TimeoutError:
@@ -145,18 +145,18 @@ def test_it_does_what_the_standard_library_does() -> None:
 
     async def swallows() -> None:
         try:
-            await asyncio.sleep(1)
+            await asyncio.sleep(60)
         except asyncio.CancelledError:
             return
 
     async def changes() -> None:
         try:
-            await asyncio.sleep(1)
+            await asyncio.sleep(60)
         except asyncio.CancelledError as error:
             raise OSError from error
 
     async def main() -> None:
-        for body in (swallows, changes, lambda: asyncio.sleep(1), lambda: asyncio.sleep(0)):
+        for body in (swallows, changes, lambda: asyncio.sleep(60), lambda: asyncio.sleep(0)):
             ours = await asyncio.create_task(outcome(lambda: Clock(0.02), body))
             theirs = await asyncio.create_task(outcome(lambda: asyncio.timeout(0.02), body))
             assert ours == theirs

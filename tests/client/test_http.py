@@ -8,7 +8,7 @@ import json
 import shutil
 import ssl
 import subprocess
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +37,12 @@ from llmpipe.types import HttpCall, HttpReply, LLMRequest, Model
 from tests.faults import replies
 from tests.faults.server import FaultServer, wait_until
 
-QUICK = Timeout(connect=1.0, first_token=0.3, idle=0.3)
+PATIENT = Timeout(connect=60, first_token=60, idle=60)
+
+
+def expiring(clock: str) -> Timeout:
+    """Clocks of which only the one that is to expire is short, so that no slow machine is taken for it."""
+    return replace(PATIENT, **{clock: 0.3})
 
 
 def post(server: FaultServer, **options: Any) -> HttpReply:
@@ -153,10 +158,8 @@ def test_a_broken_reply_keeps_what_had_arrived() -> None:
 )
 def test_an_expired_clock_closes_the_socket(name: str, clock: str) -> None:
     with FaultServer([name]) as server:
-        started = time.monotonic()
         with pytest.raises(CallTimeout) as caught:
-            post(server, timeout=QUICK)
-        assert time.monotonic() - started < 2
+            post(server, timeout=expiring(clock))
         assert caught.value.clock == clock
         assert caught.value.billed == "maybe"
         assert wait_until(lambda: server.requests[0].closed_after is not None)
@@ -167,16 +170,15 @@ def test_a_drip_is_stopped_by_the_attempt_clock_outside_and_the_socket_is_closed
         transport = Transport()
         try:
             async with asyncio.timeout(0.4):
-                await transport.send(HttpCall(server.url, b"{}"), timeout=QUICK)
-        finally:
-            await asyncio.sleep(0.2)  # the pool stays open: the connection alone must be gone
-            closed.append(server.requests[0].closed_after)
+                await transport.send(HttpCall(server.url, b"{}"), timeout=PATIENT)
+        finally:  # the pool stays open: the connection alone must be gone
+            closed.append(await asyncio.to_thread(wait_until, lambda: server.requests[0].closed_after is not None))
             await transport.aclose()
 
-    closed: list[float | None] = []
+    closed: list[bool] = []
     with FaultServer(["drip_body"]) as server, pytest.raises(TimeoutError):
         asyncio.run(attempt())
-    assert closed[0] is not None
+    assert closed == [True]
 
 
 @pytest.mark.parametrize("name", ["silence", "silence_in_body"])
@@ -190,11 +192,7 @@ def test_cancelling_closes_the_connection(name: str) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        for _ in range(100):
-            if server.requests[0].closed_after is not None:
-                break
-            await asyncio.sleep(0.02)
-        assert server.requests[0].closed_after is not None
+        assert await asyncio.to_thread(wait_until, lambda: server.requests[0].closed_after is not None)
         await transport.aclose()
 
     with FaultServer([name]) as server:
@@ -320,20 +318,20 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_without_being_quoted(sec
 
 
 def test_a_streamed_reply_comes_in_pieces_and_a_stall_is_noticed() -> None:
-    async def stream(name: str) -> bytes:
+    async def stream(timeout: Timeout) -> bytes:
         transport = Transport()
         try:
-            async with transport.exchange(HttpCall(server.url, b"{}"), timeout=QUICK) as exchange:
+            async with transport.exchange(HttpCall(server.url, b"{}"), timeout=timeout) as exchange:
                 assert exchange.status == 200
                 return b"".join([piece async for piece in exchange.chunks()])
         finally:
             await transport.aclose()
 
     with FaultServer(["ok_chunked", "silence_in_body", "silence_after_head"]) as server:
-        assert b"hello" in asyncio.run(stream("ok_chunked"))
+        assert b"hello" in asyncio.run(stream(PATIENT))
         for clock in ("idle", "first_token"):
             with pytest.raises(CallTimeout) as caught:
-                asyncio.run(stream(clock))
+                asyncio.run(stream(expiring(clock)))
             assert caught.value.clock == clock
         assert wait_until(lambda: server.requests[1].closed_after is not None)
 

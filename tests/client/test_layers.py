@@ -89,19 +89,19 @@ def admitted_then_sleeping(seconds: float) -> Any:
 
 
 def test_the_total_ends_a_call_that_was_admitted() -> None:
-    inner = script(admitted_then_sleeping(30))
+    inner = script(admitted_then_sleeping(300))
     started = time.monotonic()
     with pytest.raises(errors.TotalTimeout, match=r"no answer within 0\.05 s"):
         run(total_timeout(inner, deps()), a_call(policy=with_total(0.05)))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 50
 
 
 def test_queueing_before_the_first_admission_does_not_count() -> None:
     async def queue(call: Any) -> Any:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1.1)
         return await admitted_then_sleeping(0)(call)
 
-    assert str(run(total_timeout(script(queue), deps()), a_call(policy=with_total(0.05)))) == "yes"
+    assert str(run(total_timeout(script(queue), deps()), a_call(policy=with_total(1.0)))) == "yes"
 
 
 def test_later_waits_count() -> None:
@@ -140,7 +140,7 @@ def test_a_call_that_ran_out_in_flight_may_have_been_billed() -> None:
     diary = Diary()
     call = a_call(policy=with_total(0.05), journal=diary)
     with pytest.raises(errors.TotalTimeout) as caught:
-        run(total_timeout(journalled(script(admitted_then_sleeping(30)), parts), parts), call)
+        run(total_timeout(journalled(script(admitted_then_sleeping(300)), parts), parts), call)
     assert caught.value.billed == "maybe"
     assert [(a.outcome, a.code, a.billed) for a in call.attempts] == [("TotalTimeout", "P432", "maybe")]
     assert [line[0] for line in diary.lines] == ["intend", "settle"]

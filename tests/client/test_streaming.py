@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,7 @@ from tests.faults import replies
 from tests.faults.server import CLOSES, FaultServer, wait_until
 
 ROWS = {wire: wire for wire in replies.WIRES} | {"openai_chat": "openai"}
-PATIENT = Timeout(first_token=10.0, idle=10.0, attempt=20.0, total=None)
-QUICK = Timeout(first_token=0.5, idle=0.5, attempt=20.0, total=None)
+PATIENT = Timeout(first_token=60.0, idle=60.0, attempt=120.0, total=None)
 
 
 def ask(
@@ -51,7 +51,7 @@ def failure(name: str, wire: str = "openai_chat", *, timeout: Timeout = PATIENT)
         with pytest.raises(CallFailed) as caught:
             ask(server, wire, timeout=timeout)
         if name in (CLOSES - {"stream_cut", "stream_close_delimited"}) | {"silence"}:
-            wait_until(lambda: server.requests[0].closed_after is not None, seconds=0.5)
+            assert wait_until(lambda: server.requests[0].closed_after is not None)
         return caught.value, server
 
 
@@ -80,8 +80,8 @@ def test_long_answers_are_streamed_unless_the_model_says_otherwise(
 def test_a_long_answer_outlives_the_clocks_between_its_pieces() -> None:
     with FaultServer(["stream_slow"]) as server:
         started = time.monotonic()
-        assert str(ask(server, timeout=Timeout(first_token=5.0, idle=0.4))) == "hello"
-        assert time.monotonic() - started > 0.45
+        assert str(ask(server, timeout=replace(PATIENT, idle=0.9))) == "hello"
+        assert time.monotonic() - started > 0.9
 
 
 def test_a_server_that_does_not_stream_is_taken_as_it_answers() -> None:
@@ -115,33 +115,31 @@ def test_an_error_within_a_stream_is_that_error_with_what_came_before_it(wire: s
     ],
 )
 def test_the_clock_that_ran_out_is_named_and_the_socket_closed(name: str, clock: str, left: bool) -> None:
-    error, server = failure(name, timeout=QUICK)
+    error, _ = failure(name, timeout=replace(PATIENT, **{clock: 0.5}))
     assert isinstance(error, CallTimeout)
     assert error.clock == clock
     assert ("partial" in (error.raw or "")) is left
-    assert (server.requests[0].closed_after or 9) < 2.0
 
 
 @pytest.mark.parametrize("wire", replies.WIRES)
 def test_signs_of_life_without_end_are_ended_by_the_attempt_clock_and_what_came_is_kept(wire: str) -> None:
-    error, server = failure("stream_comments", wire, timeout=Timeout(idle=5.0, attempt=0.5))
+    error, _ = failure("stream_comments", wire, timeout=replace(PATIENT, attempt=0.5))
     assert isinstance(error, CallTimeout)
     assert error.clock == "attempt"
     assert error.status == 200
     assert "partial" in (error.raw or "")
     assert "partial" in (error.attempts[0].raw or "")
-    assert (server.requests[0].closed_after or 9) < 2.5
 
 
 def test_what_came_before_the_total_ran_out_is_kept_too() -> None:
-    error, _ = failure("stream_comments", timeout=Timeout(idle=5.0, attempt=4.0, total=0.5))
+    error, _ = failure("stream_comments", timeout=replace(PATIENT, total=0.5))
     assert isinstance(error, TotalTimeout)
     assert "partial" in (error.raw or "")
 
 
 def test_what_came_of_an_unstreamed_reply_before_its_clock_is_kept_too() -> None:
     with FaultServer(["silence_in_body"]) as server, pytest.raises(CallTimeout) as caught:
-        ask(server, stream=False, timeout=Timeout(idle=5.0, attempt=0.3))
+        ask(server, stream=False, timeout=replace(PATIENT, attempt=0.3))
     assert caught.value.clock == "attempt"
     assert '{"partial' in (caught.value.raw or "")
 
@@ -149,13 +147,13 @@ def test_what_came_of_an_unstreamed_reply_before_its_clock_is_kept_too() -> None
 @pytest.mark.parametrize(("name", "kind"), [("stream_long_line", ReplyTooLarge), ("stream_not_json", BadReply)])
 @pytest.mark.parametrize("wire", replies.WIRES)
 def test_a_stream_that_is_none_is_refused(name: str, kind: type[CallFailed], wire: str) -> None:
-    error, _ = failure(name, wire, timeout=Timeout(attempt=20.0))
+    error, _ = failure(name, wire)
     assert type(error) is kind
 
 
 @pytest.mark.parametrize("wire", replies.WIRES)
 def test_a_stream_without_end_is_refused_by_its_size(wire: str) -> None:
-    error, server = failure("stream_endless", wire, timeout=Timeout(attempt=30.0))
+    error, server = failure("stream_endless", wire)
     assert type(error) is ReplyTooLarge
     assert server.requests[0].closed_after is not None
 

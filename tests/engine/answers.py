@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 Reply = Callable[[str], Any]  # prompt → text, a JSON value, or (status, body)
+Delay = float | Callable[[int], float]  # seconds before each reply, or those before that of the nth request
 
 
 class Answers:
     """`with Answers(lambda prompt: ...) as server: server.url`. One thread, any number of connections."""
 
-    def __init__(self, reply: Reply = lambda prompt: f"re: {prompt}", *, delay_s: float = 0.0) -> None:
+    def __init__(self, reply: Reply = lambda prompt: f"re: {prompt}", *, delay_s: Delay = 0.0) -> None:
         self.reply, self.delay_s = reply, delay_s
         self.asked: Counter[str] = Counter()
         self.prompts: list[str] = []
@@ -27,12 +28,12 @@ class Answers:
 
     def __enter__(self) -> Answers:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
     @property
     def url(self) -> str:
@@ -42,7 +43,7 @@ class Answers:
     def total(self) -> int:
         return sum(self.asked.values())
 
-    def wait_for(self, count: int, *, seconds: float = 20.0) -> None:
+    def wait_for(self, count: int, *, seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
         while self.total < count:
             assert time.monotonic() < end, f"{self.total} of {count} requests came"
@@ -76,7 +77,7 @@ class Answers:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            await asyncio.sleep(self.delay_s)
+            await asyncio.sleep(self.delay_s(self.total) if callable(self.delay_s) else self.delay_s)
         finally:
             self.in_flight -= 1
         found = self.reply(prompt)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from llmpipe.engine.story import item_story
 from llmpipe.errors import StorageError
 from tests.engine.answers import Answers
 from tests.engine.conftest import Project
-from tests.engine.test_resume import Counts, only_run, rows, start, two
+from tests.engine.test_resume import Counts, interrupt_twice, only_run, rows, start, two
 
 
 @pytest.mark.parametrize(
@@ -69,17 +67,13 @@ def test_a_run_that_goes_on_with_some_rows_leaves_the_others_unsent(
 def test_calls_that_the_second_signal_cuts_off_may_have_been_billed(project: Project) -> None:
     project.rows("d.jsonl", rows(20))
     priced = "limits: {concurrency: 4}, price: {input: 100, output: 1000}, params: {max_output_tokens: 100}"
-    with Answers(delay_s=0.5) as server:
+    with Answers(delay_s=lambda number: 0.0 if number == 1 else 600.0) as server:  # the first opens the gate for four
         text = two(server).replace("limits: {concurrency: 8}", priced) + "budget: {usd: 0.55}\n"
         project.write("x.yaml", text)
         process = start(project)
-        server.wait_for(1)
-        server.delay_s = 20  # the first answer opens the gate for four
         server.wait_for(5)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
+        interrupt_twice(process)
+        _, told = process.communicate(timeout=100)
         assert process.returncode == 130
         assert read_json(only_run(project) / "run.json")["maybe_billed"] == 4  # type: ignore[index]
         assert "may have been billed" in told

@@ -59,7 +59,7 @@ def kill_once(project: Project, after_s: float, *words: str) -> bool:
     command = [sys.executable, "-m", "llmpipe", "run", str(project.root / "pipelines" / "x.yaml"), *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
     home = project.root / "output" / "x"
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not (is_held(home) and (home / "latest").exists()) and process.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.01)

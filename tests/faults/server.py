@@ -363,11 +363,13 @@ async def endless_body(x: Exchange) -> None:
 
 @fault()
 async def stream_slow(x: Exchange) -> None:
-    """Longer in all than any clock between two pieces, and never silent for long."""
+    """More than a second in all, and never silent for long."""
     await x.start_stream()
     events = streams.events(x.wire, x.text)
     for data in events:
-        await asyncio.sleep(0.6 / len(events))
+        for _ in range(1 + 24 // len(events)):
+            await asyncio.sleep(0.05)
+            await x.event(b"\n" if x.wire == "ollama" else b": ping\n\n")
         await x.event(data)
     await x.raw(b"0\r\n\r\n")
 
@@ -532,7 +534,7 @@ class FaultServer:
         return name not in CLOSES
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float = 5.0) -> bool:
+def wait_until(condition: Callable[[], Any], *, seconds: float = 60.0) -> bool:
     """True once `condition` holds; False if it does not within `seconds`."""
     end = time.monotonic() + seconds
     while not condition():

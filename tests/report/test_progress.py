@@ -179,7 +179,7 @@ def test_a_log_gets_a_line_every_thirty_seconds_or_tenth() -> None:
 
 
 def wait_for(condition: Any) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -208,19 +208,19 @@ def test_at_most_ten_frames_a_second() -> None:
         shown.update(snapshot())
         time.sleep(0.001)
     shown.close()
-    assert len(frames) <= 6
+    assert len(frames) <= 10 * (time.monotonic() - began) + 3
 
 
 def test_a_terminal_that_takes_nothing_never_holds_up_the_run() -> None:
     held = threading.Event()
-    shown = Shown(Live(size=lambda: (80, 24), glyphs=UNICODE), lambda _text: held.wait(20), pause_s=0)
+    shown = Shown(Live(size=lambda: (80, 24), glyphs=UNICODE), lambda _text: held.wait(120), pause_s=0)
     began = time.monotonic()
     for _ in range(1000):
         shown.update(snapshot())
         shown.note("x")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20
     shown.close()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 40
     held.set()
 
 
