@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from llmpipe.client.clock import Clock
+from llmpipe.client.awake import Awake, Look
+from llmpipe.client.clock import Clock, awake_time
 
 
 async def wait(seconds: float | None, sleep: float = 60.0) -> float:
@@ -162,3 +163,97 @@ def test_it_does_what_the_standard_library_does() -> None:
             assert ours == theirs
 
     asyncio.run(main())
+
+
+# -- a process that is stopped -----------------------------------------------------------------------------------------
+
+
+def test_only_time_that_is_neither_waited_nor_worked_is_lost() -> None:
+    awake = Awake()
+    for at, cpu in [(0.0, 0.0), (0.5, 0.01), (1.0, 0.02), (61.0, 60.0), (61.5, 60.1)]:  # a loop that was busy
+        awake.look(Look(at, cpu))
+    assert awake.lost == 0.0
+    awake.look(Look(72.0, 60.1))
+    assert awake.lost == pytest.approx(10.0)
+    awake.look(Look(73.4, 60.1))  # a busy machine
+    assert awake.lost == pytest.approx(10.0)
+    awake.pause()
+    awake.look(Look(500.0, 61.0))  # nobody looked meanwhile
+    assert awake.lost == pytest.approx(10.0)
+
+
+class JumpyLoop(asyncio.SelectorEventLoop):
+    """A loop whose time can jump, as it does over a SIGSTOP."""
+
+    jumped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.jumped
+
+
+def run_jumpy(main: Callable[[JumpyLoop], Awaitable[Any]]) -> Any:
+    async def started() -> Any:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, JumpyLoop)
+        return await main(loop)
+
+    with asyncio.Runner(loop_factory=JumpyLoop) as runner:
+        return runner.run(started())
+
+
+@pytest.mark.parametrize("seconds", [3.0, 5.0, 120.0])
+def test_what_came_while_the_process_was_stopped_is_read_before_the_time_is_up(seconds: float) -> None:
+    """It takes some turns of the loop until it is with the task."""
+
+    async def main(loop: JumpyLoop) -> tuple[str, float]:
+        arrived = loop.create_future()
+        now = awake_time()
+        started = now()
+        with Clock(seconds):
+            await asyncio.sleep(0.01)
+            loop.jumped += 1000.0
+            loop.call_later(0.2, arrived.set_result, "answer")
+            return await arrived, now() - started
+
+    answer, took = run_jumpy(main)
+    assert answer == "answer"
+    assert took < 10.0
+
+
+def test_after_a_stop_the_rest_of_the_time_is_left_and_no_more() -> None:
+    async def main(loop: JumpyLoop) -> float:
+        with pytest.raises(TimeoutError), Clock(2.0):  # noqa: PT012 - the clock is what raises
+            await asyncio.sleep(0.5)
+            loop.jumped += 1000.0
+            resumed = loop.time()
+            await asyncio.sleep(3000)
+        return loop.time() - resumed
+
+    assert 0.9 < run_jumpy(main) < 30.0
+
+
+def test_a_clock_that_is_set_after_a_stop_gains_nothing_from_it() -> None:
+    async def main(loop: JumpyLoop) -> float:
+        with Clock(900.0):
+            await asyncio.sleep(0.01)
+            loop.jumped += 1000.0
+            started = loop.time()
+            with pytest.raises(TimeoutError), Clock(0.1):
+                await asyncio.sleep(3000)
+            return loop.time() - started
+
+    assert 0.1 <= run_jumpy(main) < 5.0
+
+
+def test_a_loop_that_was_busy_gives_a_moment_and_no_more() -> None:
+    async def main(loop: JumpyLoop) -> float:
+        with pytest.raises(TimeoutError), Clock(0.1):  # noqa: PT012 - the clock is what raises
+            await asyncio.sleep(0.01)
+            started = time.process_time()
+            while time.process_time() - started < 1.4:
+                pass
+            ended = loop.time()
+            await asyncio.sleep(3000)
+        return loop.time() - ended
+
+    assert run_jumpy(main) < 10.0

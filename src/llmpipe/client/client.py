@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llmpipe.client.aim import first_call
 from llmpipe.client.cache import Cache, SimpleMemoryCache
+from llmpipe.client.clock import Clock
 from llmpipe.client.journal import Journal
 from llmpipe.client.loop_thread import LoopThread
 from llmpipe.client.naming import missing_key, named
@@ -176,7 +177,7 @@ class LLMClient:
             call = replace(call, request=request)
         if timeout_s is not None and timeout_s != call.policy.timeout.attempt:
             call = replace(call, policy=bounded(call.policy, timeout_s, None))
-        async with asyncio.timeout(timeout_s):
+        with Clock(timeout_s):
             return await self._room().exchange(call)
 
     def resolve(self, name: str) -> tuple[Model, Target]:

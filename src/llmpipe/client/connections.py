@@ -12,6 +12,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from llmpipe.client.clock import Clock
 from llmpipe.client.connection import Connection, NotHttp
 from llmpipe.frozen import frozen
 
@@ -80,7 +81,7 @@ class Connections:
                 self._used.add(connection)
                 return connection
             connection.abort()
-        async with asyncio.timeout(within_s):
+        with Clock(within_s):
             connection = await self._opened(host)
         self._used.add(connection)
         return connection

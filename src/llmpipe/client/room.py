@@ -57,13 +57,14 @@ class Room:
 
 def open_room(parts: Parts, override: Handler | None) -> Room:
     """A room for the running loop. `override` takes the place of the exchange within the stack."""
+    from llmpipe.client.clock import awake_time
     from llmpipe.client.gate import Gates
     from llmpipe.client.layers.provider import provider
     from llmpipe.client.transport import Transport
 
     asyncio.get_running_loop()  # raises RuntimeError where there is none
     deps = Deps(
-        clock=time.monotonic,
+        clock=awake_time(),
         wall=time.time,
         sleep=parts.sleep,
         rng=parts.rng,

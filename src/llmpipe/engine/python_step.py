@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llmpipe.client.clock import Clock
 from llmpipe.config.pipeline import Pipeline, Step
 from llmpipe.config.templates import Entries
 from llmpipe.engine.entries import ListEntries
@@ -43,7 +44,7 @@ class PythonStep:
         given = {k: _copy(v) for k, v in names.items() if self._takes_all or k in self._names}
         async with self._slots:
             try:
-                async with asyncio.timeout(self._seconds):
+                with Clock(self._seconds):
                     output = await self._call(given)
             except TimeoutError as err:
                 raise ItemError(f"{self._step.python} took longer than {self._seconds:g} s", code="D332") from err
