@@ -618,6 +618,32 @@ def test_the_exceptions_of_an_override_get_a_class(raised: Exception, kind: type
     assert len(caught.value.attempts) == attempts
 
 
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        asyncio.CancelledError(),
+        SystemExit(1),
+        GeneratorExit(),
+        BaseException("x"),
+        BaseExceptionGroup("x", [KeyError()]),
+    ],
+    ids=repr,
+)
+def test_what_would_end_more_than_its_call_fails_the_call(raised: BaseException, blocking: bool) -> None:
+    def fail(self: Any, request: LLMRequest) -> str:
+        raise raised
+
+    async def awaited(self: Any, request: LLMRequest) -> str:
+        raise raised
+
+    with overriding(fail if blocking else awaited) as client:
+        for _ in range(2):  # the client goes on working
+            with pytest.raises(CallFailed) as caught:
+                client.call(HELLO, max_retries=1)
+            assert len(caught.value.attempts) == 1
+
+
 @pytest.mark.parametrize(("answer", "kind"), [(None, BadReply), (7, BadReply), ("", EmptyAnswer), (" ", EmptyAnswer)])
 def test_what_an_override_returns_is_checked(answer: Any, kind: type[CallFailed]) -> None:
     with overriding(lambda self, request: answer) as client, pytest.raises(kind):

@@ -18,6 +18,7 @@ from llmpipe.config.rows import read_rows
 from llmpipe.engine.files import publishing
 from llmpipe.engine.formats import pieces
 from llmpipe.errors import ConfigError, ItemError, Place
+from llmpipe.json_numbers import read_number
 from tests.engine.conftest import Project
 
 pandas = pytest.importorskip("pandas")
@@ -113,6 +114,7 @@ VALUES = st.recursive(
 
 @given(rows=st.lists(st.dictionaries(ANY_TEXT, VALUES, min_size=2, max_size=2), max_size=4))
 def test_any_value_comes_back_from_json(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    rows = json.loads(json.dumps(rows), parse_float=read_number)  # the form in which a run has every number
     for suffix in ("jsonl", "json"):
         path = tmp_path_factory.getbasetemp() / f"any.{suffix}"
         with publishing(path) as file:

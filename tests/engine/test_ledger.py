@@ -15,7 +15,7 @@ from llmpipe.engine import entering, known
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.ledger_schema import INSERT_ITEM, INTEND, SETTLE
-from llmpipe.errors import StorageError
+from llmpipe.errors import LlmpipeError, StorageError
 
 
 def item(id: int, key: str) -> tuple[object, ...]:
@@ -119,7 +119,7 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path: Path) -> None:
         from pathlib import Path
         from llmpipe.engine.ledger import Ledger
         from llmpipe.engine.ledger_schema import INSERT_ITEM
-        from llmpipe.errors import StorageError
+        from llmpipe.errors import LlmpipeError, StorageError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         async def main():
             ledger = Ledger(Path({str(path)!r}))
@@ -157,3 +157,15 @@ def test_what_is_asked_for_every_item_reads_no_whole_table(tmp_path: Path, sql: 
     plan = asyncio.run(work())
     assert [line for line in plan if line.startswith("SCAN") and "json_each" not in line and "steps" not in line] == []
     assert not any("items_in_order (scope=?)" in line and "parent" in sql for line in plan)
+
+
+def test_a_row_that_the_ledger_cannot_take_is_told_to_whoever_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        ledger = Ledger(tmp_path / "run.db")
+        try:
+            await asyncio.wait_for(ledger.commit(INSERT_ITEM, item(1, "\udcff")), 60)
+        finally:
+            ledger.close()
+
+    with pytest.raises(LlmpipeError, match="surrogates not allowed"):
+        asyncio.run(main())

@@ -122,3 +122,31 @@ def test_the_shorter_clock_counts(code: Any) -> None:
 def test_a_clock_of_connections_has_no_effect_on_code(code: Any, clock: str) -> None:
     with pytest.raises(ConfigError, match=f"'{clock}' of 'timeout' has no effect"):
         code("def f(item):\n    return 1\n", f'  - {{id: one, python: "own:f", timeout: {{{clock}: 1s}}}}\n')
+
+
+RAISED = [
+    *("asyncio.CancelledError()", "concurrent.futures.CancelledError()", "SystemExit(0)", "StopIteration()"),
+    *("StopAsyncIteration()", "GeneratorExit()", "BaseException('x')", "BaseExceptionGroup('x', [BaseException()])"),
+    *("MemoryError()", "RecursionError()", "asyncio.TimeoutError()"),
+]
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_whatever_code_raises_is_a_failure_of_its_item_and_ends_nothing_else(
+    kind: str, project: Project, code: Any
+) -> None:
+    project.rows("d.jsonl", [{"id": f"r{n}", "n": n} for n in range(len(RAISED) + 1)])
+    report = code(
+        f"import asyncio, concurrent.futures\n{kind} fail(item):\n    if item['n']:\n"
+        f"        raise ({', '.join(RAISED)})[item['n'] - 1]\n    return 'good'\n",
+        '  - {id: one, foreach: datasets.d, min_success: 1, python: "own:fail"}\n',
+    )
+    (step,) = report.steps
+    assert (report.exit_code, step.succeeded, step.failed, step.unsent) == (0, 1, len(RAISED), 0)
+
+
+@pytest.mark.parametrize("value", ["'a\\ud83d'", "{'\\udc00': 1}", "[['\\udcff']]"])
+def test_half_a_character_is_no_output(value: str, project: Project, code: Any) -> None:
+    report = code(f"def half():\n    return {value}\n", '  - {id: one, foreach: datasets.d, python: "own:half"}\n')
+    assert (report.exit_code, report.causes[0].code, report.causes[0].count) == (1, "D331", 2)
+    assert "half of a surrogate pair" in report.causes[0].example_error

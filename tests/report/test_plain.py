@@ -26,6 +26,7 @@ from llmpipe.report.plain import plain, plain_json
         ("tag\U000e0041\U000e0042", "tag"),
         ("line\u2028separator", "line separator"),
         ("lone\ud800surrogate", "lonesurrogate"),
+        ("no\udcff\udc80UTF-8", "no\\xff\\x80UTF-8"),
         ("family 👩\u200d👩\u200d👧 stays", "family 👩\u200d👩\u200d👧 stays"),
         ("Zoë, 日本", "Zoë, 日本"),
     ],

@@ -58,7 +58,14 @@ class Console:
         """Write one JSON document to standard output."""
         from llmpipe.cli.documents import document
 
-        self.out(document(value))
+        self.json_text(document(value))
+
+    def json_text(self, text: str) -> None:
+        """Write a JSON document: UTF-8, or ASCII where standard output has another encoding."""
+        from llmpipe.report.plain import ascii_json
+
+        encoding = (self.out_stream.encoding if self.out_stream is not None else None) or "utf-8"
+        self.out(text if encoding.lower().replace("-", "") == "utf8" else ascii_json(text))
 
     def err(self, *texts: str) -> None:
         """Write lines to standard error, if there is one that listens."""
@@ -130,6 +137,9 @@ def _fitting(text: str, stream: TextIO) -> str:
     except UnicodeEncodeError:
         for glyph, ascii_form in _PLAIN_GLYPHS.items():
             text = text.replace(glyph, ascii_form)
+        text = text.translate(
+            {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
+        )  # no UTF-8: names of files
         return text.encode(encoding, "backslashreplace").decode(encoding)
     return text
 

@@ -100,9 +100,9 @@ def _not_ignored(root: Path) -> list[str]:
 
 
 def _next_steps(folder: str) -> list[str]:
-    import shlex
+    from llmpipe.shell_text import quoted
 
-    lines = [] if folder == "." else [f"  cd {shlex.quote(folder)}"]
+    lines = [] if folder == "." else [f"  cd {quoted(folder)}"]
     return [
         "",
         "next:",

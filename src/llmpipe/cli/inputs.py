@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 
 from llmpipe.cli.parsing import CommandParser, UsageError, did_you_mean
@@ -51,9 +52,15 @@ def pipeline_file(word: str) -> Path:
     from pathlib import Path
 
     path = Path(word)
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{word:.100} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if mode is not None and stat.S_ISDIR(mode):
         raise UsageError(f"{word} is a folder; name a pipeline file", hint=_offer(_pipelines_in(path)))
-    if path.exists():
+    if mode is not None:
         return path
     known = [*_pipelines_in(path.parent), *_pipelines_in(Path("pipelines"))]
     near = [name for name in known if Path(name).stem == path.stem or Path(name).name == path.name]

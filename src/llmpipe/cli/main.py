@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from llmpipe.cli.commands import COMMANDS, overview
 from llmpipe.cli.console import Console, OutputClosed, OutputLost, reserve_descriptors
+from llmpipe.cli.utf8 import require_utf8_names
 
 TYPE_CHECKING = False  # typing costs more to import than all that --help needs
 if TYPE_CHECKING:
@@ -19,11 +22,15 @@ INTERRUPTED = 130
 # Looking for cycles every 20,000 objects and not every 700: a command makes few, and looking took a tenth of its start
 # and a fifth of a run.
 SELDOM = (20_000, 50, 100)
+# Why the system does not take a path that was typed.
+_REFUSED = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises."""
     reserve_descriptors()
+    if argv is None:
+        require_utf8_names()
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console(sys.stdout, sys.stderr, variable=_variable)
     code = _guarded(console, words)
@@ -136,6 +143,11 @@ def _failed(console: Console, words: list[str], error: Exception) -> int:
     if isinstance(error, LlmpipeError) and not isinstance(error, InternalError):
         console.err(*told(error))
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
+        from llmpipe.report.figures import said
+
+        console.err(f"error[X930]: {said(os.fsdecode(error.filename), 120)}: {error.strerror}", "  Name another path.")
+        return 2
     from llmpipe.cli.crash import report_crash
 
     return report_crash(console, words, error)

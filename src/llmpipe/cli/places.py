@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
+
+from llmpipe.shell_text import quoted
 
 OUTPUT = "output"
 
@@ -35,4 +36,4 @@ def show_command(run_folder: Path) -> str:
             return "llmpipe show"
     except OSError:
         pass
-    return f"llmpipe show --output {shlex.quote(str(output))}"
+    return f"llmpipe show --output {quoted(str(output))}"

@@ -139,19 +139,19 @@ def _run(
     pipeline: Pipeline, environment: Environment, args: argparse.Namespace, words: Sequence[str], console: Console
 ) -> RunReport | None:
     """The run's report; None if another run is at work and --lock skip was given."""
-    import shlex
     import sys
     from dataclasses import replace
 
     from llmpipe.engine.run import run_pipeline
     from llmpipe.errors import LockHeld
+    from llmpipe.shell_text import joined
 
     if args.allow_python or "loguru" in sys.modules:
         from loguru import logger
 
         with suppress(ValueError):
             logger.remove(0)  # loguru's own sink would mix every line of the log into what people read
-    command = console.redact("llmpipe run " + shlex.join(words))
+    command = console.redact("llmpipe run " + joined(words))
     display = _display(args, console)
     try:
         with start_apart():
@@ -187,7 +187,7 @@ def start_apart() -> Iterator[None]:
 
 def _same_flags(args: argparse.Namespace) -> str:
     """The flags that make the pipeline what it is: a command that goes on with the run needs them too."""
-    import shlex
+    from llmpipe.shell_text import joined
 
     words = [word for name in ("var", "vars_file", "allow_read") for value in getattr(args, name)
              for word in (_flag(name), value)]  # fmt: skip
@@ -195,7 +195,7 @@ def _same_flags(args: argparse.Namespace) -> str:
     for name in ("limit", "key", "max_cost", "output"):
         words += [_flag(name), str(getattr(args, name))] if getattr(args, name) is not None else []
     words += ["--allow-python"] if args.allow_python else []
-    return f" {shlex.join(words)}" if words else ""
+    return f" {joined(words)}" if words else ""
 
 
 def _display(args: argparse.Namespace, console: Console) -> Display:

@@ -90,7 +90,10 @@ def _step(info: RunInfo, args: argparse.Namespace, console: Console) -> int:
     number = 0
     for row in shown:
         number += 1
-        console.out(document(row, indent=None) if args.json else item_line(row))
+        if args.json:
+            console.json_text(document(row, indent=None))
+        else:
+            console.out(item_line(row))
     if not args.all and next(iter(items), None) is not None:
         console.err(f"these are the first {number}; --all lists every one, --status failed only the failures")
     if not number:

@@ -84,8 +84,10 @@ def _machine(problems: Sequence[Problem], form: str, console: Console) -> None:
     from llmpipe.report.problems import render
 
     text = render(problems, form)
-    if text or form == "json":
-        console.out(text.rstrip("\n"))
+    if form == "json":
+        console.json_text(text)
+    elif text:
+        console.out(text)
 
 
 def _good(pipeline: Pipeline, args: argparse.Namespace) -> list[str]:

@@ -24,9 +24,9 @@ _GATHERS_MOST = 4
 class Batches(Generic[T, R]):
     """Hands what several callers ask for to `work` in one go, off their event loops.
 
-    `work` gets a list of jobs and returns as many results; it must not raise. One wake-up of the event loop serves a
-    whole batch: with many calls in flight the hop between threads costs next to nothing a call. `last` runs in the
-    thread at its end.
+    `work` gets a list of jobs and returns as many results; what it raises, each of its callers gets. One wake-up of the
+    event loop serves a whole batch: with many calls in flight the hop between threads costs next to nothing a call.
+    `last` runs in the thread at its end.
     """
 
     def __init__(self, name: str, work: Callable[[Sequence[T]], Sequence[R]], last: Callable[[], None]) -> None:
@@ -85,8 +85,12 @@ class Batches(Generic[T, R]):
             while going:
                 batch, going = self._taken()
                 if batch:
-                    results = self._work([job for job, _ in batch])
-                    _deliver([future for _, future in batch], results)
+                    futures = [future for _, future in batch]
+                    try:
+                        results: Sequence[Any] = self._work([job for job, _ in batch])
+                    except Exception as err:  # noqa: BLE001 - whoever waits has to hear of it
+                        results = [_Raised(err)] * len(batch)
+                    _deliver(futures, results)
         finally:
             self._last()
 
@@ -105,6 +109,13 @@ class Batches(Generic[T, R]):
                 entry = self._jobs.get_nowait()
             except queue.Empty:
                 return batch, True
+
+
+class _Raised:
+    """What came instead of results."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 def gather(waiting: queue.SimpleQueue[Any]) -> None:
@@ -134,5 +145,7 @@ def _deliver(futures: Sequence[asyncio.Future[Any]], results: Sequence[Any]) -> 
 
 def _settle(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
     for future, result in pairs:
-        if not future.done():
+        if not future.done() and isinstance(result, _Raised):
+            future.set_exception(result.error)
+        elif not future.done():
             future.set_result(result)

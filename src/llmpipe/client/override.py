@@ -68,11 +68,23 @@ def overridden(
             raise
         except Exception as err:
             raise _classified(err) from err
+        except BaseException as err:
+            if ends_more(err):
+                raise CallFailed(repr(err)) from err
+            raise
         finally:
             CURRENT.reset(token)
         return _response(answer, call, what)
 
     return handle
+
+
+def ends_more(err: BaseException) -> bool:
+    """Whether an exception that a user's code raised would, let through, end more than the call it was made in."""
+    if isinstance(err, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or not task.cancelling()  # else it was cancelled from outside
+    return not isinstance(err, Exception | KeyboardInterrupt)
 
 
 def _accepted(method: Callable[..., Any]) -> frozenset[str] | None:
@@ -130,7 +142,7 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
         except StopIteration as err:
             failure = RuntimeError(f"StopIteration: {err}")  # a future cannot carry it
         except BaseException as err:  # noqa: BLE001 - handed over to the caller
-            failure = err
+            failure = err if isinstance(err, Exception) else CallFailed(repr(err))
         try:
             loop.call_soon_threadsafe(settle, result, failure)
         except RuntimeError:

@@ -79,6 +79,11 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def hand_down(name: str, value: str) -> None:
+    """Set a variable for what this process starts, or becomes; one that is set already stays."""
+    os.environ.setdefault(name, value)
+
+
 def read_dotenv(path: Path) -> dict[str, str]:
     """The variables of a `.env` file; empty if there is none. Raises ConfigError."""
     if not path.is_file():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
+import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +41,13 @@ def display(path: Path) -> str:
         return str(path)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
+
+
 class PathRefused(ValueError):
     """A path that leads out of the project. `code` C228, or D301 for what is not there."""
 
@@ -62,26 +71,31 @@ class Fence:
     def file(self, folder: Path, text: str) -> Path:
         """The real path of an existing file named relative to `folder`. Raises PathRefused."""
         path = self._join(folder, text)
-        if not path.is_file():
-            if path.is_dir():
-                note = f"for files in it write a pattern, as in '{text.rstrip('/')}/*.md'"
-                raise PathRefused(f"'{text}' is a folder, not a file", code="D301", note=note)
-            if path.exists():
-                note = 'for what another program writes, read standard input: `path: "-"`'
-                raise PathRefused(f"'{text}' is no regular file", code="D301", note=note)
-            raise PathRefused(f"'{text}' does not exist", code="D301", note=_neighbours(path))
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            what = "is a symbolic link that leads nowhere" if (folder / text).is_symlink() else "does not exist"
+            raise PathRefused(f"'{text}' {what}", code="D301", note=_neighbours(path)) from None
+        except OSError as error:
+            raise PathRefused(f"'{text:.100}' cannot be read: {error.strerror}", code="D301") from None
+        if stat.S_ISDIR(mode):
+            note = f"for files in it write a pattern, as in '{text.rstrip('/')}/*.md'"
+            raise PathRefused(f"'{text}' is a folder, not a file", code="D301", note=note)
+        if not stat.S_ISREG(mode):
+            note = 'for what another program writes, read standard input: `path: "-"`'
+            raise PathRefused(f"'{text}' is no regular file", code="D301", note=note)
         return path
 
     def files(self, folder: Path, pattern: str) -> tuple[Path, ...]:
         """The files of a path or a glob, real and sorted. Raises PathRefused if there are none, or one lies outside."""
         _refuse_odd(pattern)
-        if not _MAGIC & set(pattern) or (folder / pattern).is_file():  # a name may hold a bracket
+        if not _MAGIC & set(pattern) or _is_file(folder / pattern):  # a name may hold a bracket
             return (self.file(folder, pattern),)
         fixed = _FIXED_PART.match(pattern)
         if not self.holds(folder / (fixed[0] if fixed is not None else "")):
             raise _outside(pattern)
         found = glob.glob(str(Path(glob.escape(str(folder))) / pattern), recursive=True)  # noqa: PTH207 - takes ".."
-        paths = {Path(os.path.realpath(name)) for name in found if Path(name).is_file()}
+        paths = {Path(os.path.realpath(name)) for name in found if _is_file(Path(name))}
         for path in paths:
             if not self.holds(path):
                 raise _outside(str(path))
@@ -128,12 +142,17 @@ def inside(root: Path, text: str) -> Path:
 
 def allowed(folders: Sequence[Path]) -> tuple[Path, ...]:
     """The folders of `--allow-read`, symlinks resolved."""
-    return tuple(folder.resolve() for folder in folders)
+    return tuple(Path(os.path.realpath(folder)) for folder in folders)
 
 
 def _refuse_odd(text: str) -> None:
     if "\0" in text or text.startswith("~"):
         raise PathRefused(f"{text!r} is not a path that is used here", note="write it relative to the pipeline file")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        message = f"{text!r} cannot be the name of a file: this process takes names for {sys.getfilesystemencoding()}"
+        raise PathRefused(message, note="start Python in its UTF-8 mode: PYTHONUTF8=1") from None
 
 
 def _outside(text: str) -> PathRefused:

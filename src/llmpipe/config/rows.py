@@ -154,7 +154,9 @@ def _files(part: Part, dataset: Dataset) -> _Numbered:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise DataError("the name of the file is not UTF-8", file=part.file, code="D303") from None
+        raise DataError(
+            "the name of the file is not UTF-8, and `path` and `name` are texts; rename it", file=part.file, code="D303"
+        ) from None
     yield 1, {"path": path, "name": Path(path).name, "text": whole_text(part.stream, file=part.file)}
 
 

@@ -18,6 +18,7 @@ from llmpipe.config.text_files import read_text
 from llmpipe.errors import ConfigError, Place
 from llmpipe.frozen import frozen
 from llmpipe.json_numbers import one_form, read_number
+from llmpipe.shell_text import is_utf8
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -106,6 +107,8 @@ def parse_assignments(
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
             told.add("C220", f"--var {assignment}: write it as name=value or name=@file", _AT_THE_LINE)
+        elif not is_utf8(assignment) and not value.startswith("@"):
+            told.add("C220", f"--var {assignment} is not UTF-8", _AT_THE_LINE)
         elif value.startswith("@") and not value.startswith("@@"):
             found.files.append(Path(value[1:]))
             found.put(name.strip(), _file_text(found.files[-1], told))
@@ -124,6 +127,8 @@ def parse_overrides(assignments: Sequence[str], *, problems: Problems | None = N
         path, equals, value = assignment.partition("=")
         if not equals or not path.strip():
             told.add("C224", f"--set {assignment}: write it as path.to.key=value", _AT_THE_LINE)
+        elif not is_utf8(assignment):
+            told.add("C224", f"--set {assignment} is not UTF-8", _AT_THE_LINE)
         else:
             found[path.strip()] = value
     if problems is None:

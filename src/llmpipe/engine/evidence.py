@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from llmpipe.engine.items import Item
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.errors import CallFailed, ItemError
 from llmpipe.late import late
+from llmpipe.shell_text import quoted
 from llmpipe.types import LLMRequest
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Evidence:
         run = self._run
         asked = err.asked if isinstance(err, CallFailed) else None
         file = run.pipeline.path.relative_to(run.pipeline.root)
-        retry = f"llmpipe run {shlex.quote(str(file))} --retry-failed {run.folder.name}"
+        retry = f"llmpipe run {quoted(str(file))} --retry-failed {run.folder.name}"
         return {
             "pipeline": run.pipeline.name,
             "run": run.folder.name,
@@ -77,7 +77,7 @@ class Evidence:
             "code": code,
             "item": run.expand(item),
             "request": None if asked is None else _request(asked),
-            "reproduce": f"{retry} --key {shlex.quote(item.key)}" if self._is_row(item) else retry,
+            "reproduce": f"{retry} --key {quoted(item.key)}" if self._is_row(item) else retry,
         }
 
     def _is_row(self, item: Item) -> bool:

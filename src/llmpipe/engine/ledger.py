@@ -23,7 +23,7 @@ from llmpipe.client.batches import gather
 from llmpipe.engine import ledger_schema as schema
 from llmpipe.engine.ledger_read import LedgerReader, Row, reading_uri, reason
 from llmpipe.engine.ledger_versions import make_current
-from llmpipe.errors import StorageError
+from llmpipe.errors import InternalError, LlmpipeError, StorageError
 
 _GROUP = 4000  # rows a transaction at the most, so that a future never waits for long
 
@@ -46,7 +46,7 @@ class Ledger(LedgerReader):
             faulty.callback(super().close)
             self._ids = {t: self.value(f"SELECT COALESCE(MAX(id), 0) FROM {t}") for t in ("items", "attempts")}  # noqa: S608 - fixed names
             faulty.pop_all()
-        self._failed: StorageError | None = None
+        self._failed: LlmpipeError | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -83,7 +83,7 @@ class Ledger(LedgerReader):
         super().close()
 
     @property
-    def failed(self) -> StorageError | None:
+    def failed(self) -> LlmpipeError | None:
         """The fault that stopped the writer, if any: nothing queued after it is in the file."""
         return self._failed
 
@@ -102,6 +102,9 @@ class Ledger(LedgerReader):
                     _write_group(connection, work)
                 except (sqlite3.Error, OSError) as err:
                     self._failed = StorageError(f"the ledger {self.path} could not be written: {err}")
+                except Exception as err:  # noqa: BLE001 - whoever waits for the commit has to hear of any fault
+                    self._failed = InternalError(f"the ledger could not take a row: {type(err).__name__}: {err}")
+                    self._failed.__cause__ = err
             _tell([future for _, _, future in work if future is not None], self._failed)
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -175,7 +178,7 @@ def _write_group(connection: sqlite3.Connection, work: list[tuple[str, Row, Any]
         raise
 
 
-def _tell(futures: list[asyncio.Future[None]], failed: StorageError | None) -> None:
+def _tell(futures: list[asyncio.Future[None]], failed: LlmpipeError | None) -> None:
     if not futures:
         return
 

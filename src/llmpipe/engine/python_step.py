@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmpipe.client.clock import Clock
+from llmpipe.client.override import ends_more
 from llmpipe.config.pipeline import Pipeline, Step
 from llmpipe.config.templates import Entries
 from llmpipe.engine.entries import ListEntries
+from llmpipe.engine.items import is_storable
 from llmpipe.engine.own_code import load_object
 from llmpipe.errors import ItemError
 from llmpipe.json_numbers import read_number
@@ -48,8 +50,6 @@ class PythonStep:
                     output = await self._call(given)
             except TimeoutError as err:
                 raise ItemError(f"{self._step.python} took longer than {self._seconds:g} s", code="D332") from err
-            except (KeyboardInterrupt, SystemExit):
-                raise
             except _Left as err:
                 raise ItemError(f"{self._step.python} raised {err}", code="D330") from err
             except Exception as err:
@@ -57,9 +57,14 @@ class PythonStep:
         return _plain(output, self._step)
 
     async def _call(self, given: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self._function):
+        if not inspect.iscoroutinefunction(self._function):
+            return await _in_thread(lambda: self._function(**given))
+        try:
             return await self._function(**given)
-        return await _in_thread(lambda: self._function(**given))
+        except BaseException as err:
+            if ends_more(err):
+                raise _Left(repr(err)) from err
+            raise
 
 
 class _Left(Exception):
@@ -85,7 +90,7 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
         try:
             result = context.run(work)
         except BaseException as err:  # noqa: BLE001 - handed to whoever waits
-            error = _Left(repr(err)) if isinstance(err, StopIteration | SystemExit | KeyboardInterrupt) else err
+            error = err if isinstance(err, Exception) and not isinstance(err, StopIteration) else _Left(repr(err))
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
 
@@ -106,7 +111,11 @@ def _copy(value: Any) -> Any:
 
 def _plain(output: Any, step: Step) -> Any:
     try:
-        return json.loads(json.dumps(output, allow_nan=False), object_pairs_hook=_unique, parse_float=read_number)
+        text = json.dumps(output, allow_nan=False)
+        plain = json.loads(text, object_pairs_hook=_unique, parse_float=read_number)
+        if "\\ud" in text and not is_storable(plain):
+            raise ValueError("a text has half of a surrogate pair, which is no character")
+        return plain
     except (TypeError, ValueError, RecursionError) as err:
         raise ItemError(f"{step.python} returned what JSON cannot hold: {err}", code="D331") from err
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ from llmpipe.engine.state import RunState
 from llmpipe.engine.unchanged import is_unchanged
 from llmpipe.engine.verdict import causes, count_step, disagreements
 from llmpipe.errors import InternalError, ItemError, LlmpipeError, ProviderDown
+from llmpipe.shell_text import quoted
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Record:
         return self._options.limit is not None or self._options.key is not None
 
     def _next_command(self, steps: tuple[StepCounts, ...], code: int) -> str:
-        run = f"llmpipe run {shlex.quote(_shown(self._pipeline.path))}"
+        run = f"llmpipe run {quoted(_shown(self._pipeline.path))}"
         id = self._choice.folder.name
         if any(counts.unsent for counts in steps) or code == InternalError.exit_code:
             return f"{run} --resume {id}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +11,7 @@ from llmpipe.engine.results import Cause, RunReport, StepCounts, total_cost
 from llmpipe.frozen import frozen
 from llmpipe.report.figures import Column, cost, count, fill, lasted, latency, plural, said, table, tokens
 from llmpipe.report.spending import billing, cost_line
+from llmpipe.shell_text import quoted
 
 MOST_CAUSES = 6
 CRON_LINES = 30
@@ -275,11 +275,11 @@ def _cause(cause: Cause) -> str:
 
 def item_command(show: str, run: str, step: str, key: str) -> str:
     """The command that tells an item's story; the list of failures where the key cannot be typed."""
-    words = [show, shlex.quote(said(run)), shlex.quote(said(step))]
+    words = [show, quoted(said(run)), quoted(said(step))]
     if not key:
         return " ".join(words)
     typed = said(key, 100) == key and not key.startswith("-")
-    return " ".join([*words, shlex.quote(key) if typed else "--status failed"])
+    return " ".join([*words, quoted(key) if typed else "--status failed"])
 
 
 def _remarks(report: RunReport, look: Look) -> list[str]:

@@ -8,6 +8,7 @@ Nothing is ever fetched: `http:` and `file:` references are refused, and so are 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -232,7 +233,7 @@ class _Bundler:
     def _load(self, resource: Resource, address: str) -> Resource:
         if resource.folder is None or self.root is None:
             raise RefusedReference(f"{address!r} names a file, and no folder is known to look in", "use #/$defs/...")
-        path = (resource.folder / unquote(address)).resolve()
+        path = Path(os.path.realpath(resource.folder / unquote(address)))  # unlike resolve(), takes a link to itself
         if not path.is_relative_to(self.root):
             raise RefusedReference(f"{address!r} lies outside the project", "move it under the project root")
         for known in self.resources:

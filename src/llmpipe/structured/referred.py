@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,10 @@ def read_schema(path: Path, address: str) -> dict[str, Any]:
     if path.suffix in (".yaml", ".yml"):
         raise RefusedReference(f"{address!r} is YAML: a schema that is referred to has to be JSON", "")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise RefusedReference(f"{address!r} is no regular file", "")
+        if found.st_size > MAX_FILE_BYTES:
             raise RefusedReference(f"{address!r} is larger than {MAX_FILE_BYTES} bytes", "")
         contents = plain(json.loads(path.read_text(encoding="utf-8-sig"), parse_float=read_float))
     except OSError as error:
