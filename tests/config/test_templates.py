@@ -62,10 +62,10 @@ def problem(text: str, *, expression: bool = False) -> Problem:
     ("text", "expected"),
     [
         ("{{ item.body }} for {{ vars.team }}", "hällo for Ops"),
-        ("{{ item.id }} {{ item.d.x }} {{ item.d.y }} {{ 1 == 2 }}", "1 1.0 true false"),
+        ("{{ item.id }} {{ item.d.x }} {{ item.d.y }} {{ 1 == 2 }}", "1 1 true false"),
         ("{{ item.tags }} {{ item.d }}", '["a", "b"] {"x": 1.0, "y": true}'),
         ("{{ item.items }} {{ item['items'] }}", "7 7"),
-        ("{% for k, v in item.d.items() %}{{ k }}={{ v }};{% endfor %}", "x=1.0;y=true;"),
+        ("{% for k, v in item.d.items() %}{{ k }}={{ v }};{% endfor %}", "x=1;y=true;"),
         ("{{ {'ä': '<b>&'} | tojson }}", '{"ä": "<b>&"}'),
         ("{{ item.d | tojson(indent=1) }}", '{\n "x": 1.0,\n "y": true\n}'),
         ("{{ item.none or '' }}|{{ item.none | default('', true) }}|{{ item.gone | default('-') }}", "||-"),

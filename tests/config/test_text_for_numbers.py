@@ -249,3 +249,15 @@ def test_values_are_equal_as_json_has_it(expression: str, value: Any) -> None:
     names = {"v": {"one": 1, "true": True, "zero": 0, "text": "1", "big": 10**23, "range": range(3)}}
     found = compile_expression(expression, place=PLACE).evaluate(names)
     assert repr(found) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ 6 / 2 }} {{ 1.5 * 2 }} {{ 5 / 2 }}", "3 3 2.5"),
+        ("{{ '3' | float }} {{ (6 / 2) | tojson }} {{ 6 / 2 ~ 'x' }}", "3 3 3x"),
+        ("{{ '%.1f' | format(3) }} {{ '{:.2f}'.format(3) }}", "3.0 3.00"),
+    ],
+)
+def test_a_computed_number_is_written_as_one_of_a_row(template: str, text: str) -> None:
+    assert compile_template(template, place=PLACE).render({}) == text

@@ -512,3 +512,23 @@ def test_a_row_for_which_by_fails_is_a_failure_of_its_own(
     assert [row["error"] for row in rows if words not in row["error"]] == []
     assert {row["payload"]["key"].partition("/")[0] for row in rows} <= {"a", "b", "c"}
     assert report.status in ("partial", "failed")
+
+
+def test_columns_see_the_group_that_a_row_lies_in(project: Project) -> None:
+    documents(project)
+    project.write("names_of.py", "def names(item):\n    return {'names': [row['key'] for row in item['rows']]}\n")
+    report = project.run(
+        """\
+version: 1
+datasets: {d: {path: d.jsonl, key: id}}
+steps:
+  - {id: one, foreach: datasets.d, render: "{{ item.id }}"}
+  - {id: group, foreach: {group: steps.one, by: item.name}, python: "names_of:names"}
+  - {id: each, foreach: steps.group.names, render: "{{ item }} {{ parent.key }} {{ parent.rows | length }}"}
+outputs: [{from: steps.each, path: output/e.csv, columns: {name: item, group: parent.key, of: parent.rows | length}}]
+""",
+        allow_python=True,
+    )
+    assert report.exit_code == 0
+    assert project.outputs(report, "each") == ["a x 2", "c x 2", "b y 1"]
+    assert (project.root / "output/e.csv").read_text() == "name,group,of\na,x,2\nc,x,2\nb,y,1\n"

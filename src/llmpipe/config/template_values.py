@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import GeneratorType
 from typing import Any
 
+from llmpipe.json_numbers import whole_if_whole
+
 MAX_TEXT = 16 * 1024 * 1024  # characters of any one text inside a rendering
 BASE_WORK = 4_000_000  # about 100 - 300 ns each: loop rounds, calls, 16 characters of text made
 
@@ -79,7 +81,8 @@ def bounded(characters: int) -> None:
 def as_text(value: Any) -> str:
     """The text of a value in a prompt: texts as they are, everything else as JSON.
 
-    Booleans are `true` and `false`, numbers as in JSON, lists and mappings compact JSON with readable non-ASCII.
+    Booleans are `true` and `false`, numbers as in JSON (6 / 2 is 3, as it is in a row), lists and mappings compact JSON
+    with readable non-ASCII.
     A null has no text: "None" or "null" in the middle of a prompt is nearly always a mistake that costs money, so it
     raises NullValueError; `item.x or ""` and `item.x | default("", true)` say that it may be left out.
     """
@@ -99,6 +102,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
     """`value` as JSON in its own order, non-ASCII readable, nothing escaped. Raises NotDataError, ValueError."""
     if isinstance(value, Entries):
         return _entries_json(value)
+    value = whole_if_whole(value) if type(value) is float else value
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=_plain_for_json)
 
 
