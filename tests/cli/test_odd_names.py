@@ -210,3 +210,37 @@ def test_every_command_works_in_every_locale(locale: str, tmp_path: Path) -> Non
     assert (root / "aus-ü/p/latest").is_dir()
     run("run", "pipelines/fehlt-ß.yaml", code=2)
     run("init", "neu-ü")
+
+
+ODD_TEXTS = [
+    "\r",
+    "a\r\nb",
+    "\0",
+    "\x1b[31m",
+    "\u2028",
+    "\x85",
+    "\ufeffx",
+    " a ",
+    "\u202ea",
+    "🦊\u200d",
+    '"',
+    "\\",
+    "é",
+]
+
+
+def test_json_and_result_files_give_back_every_text(project: Path) -> None:
+    rows = [{"id": text, "text": text} for text in ODD_TEXTS]
+    rows = [row for row in rows if row["id"].strip()]
+    (project / "pipelines/data/rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (project / FILE).write_text(PIPELINE.replace('prompt: "{{ vars.who }}: ', 'render: "'))
+    fine(here("run", FILE))
+    texts = [row["text"] for row in rows]
+    lines = (project / "output/small/latest/steps/greet.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [{"key": text, "output": text} for text in texts]
+    shown = [json.loads(line) for line in fine(here("show", "last", "greet", "--all", "--json")).out.splitlines()]
+    assert [(row["key"], row["output"]) for row in shown] == list(zip(texts, texts, strict=True))
+    for text in texts:
+        if "\0" not in text:  # no command line can hold it
+            told = json.loads(fine(here("show", "last", "greet", text, "--json")).out)
+            assert (told["key"], told["item"], told["output"]) == (text, {"id": text, "text": text}, text)

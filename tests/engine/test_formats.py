@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,6 @@ from llmpipe.errors import ConfigError, ItemError, Place
 from llmpipe.json_numbers import read_number
 from tests.engine.conftest import Project
 
-pandas = pytest.importorskip("pandas")
 CSV, TSV = ("csv", ","), ("tsv", "\t")
 TABLES = pytest.mark.parametrize(("format", "delimiter"), [CSV, TSV])
 ENDS = ("\r", "\n", "\r\n", "\n\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\0")
@@ -56,7 +56,7 @@ def by_csv(path: Path, delimiter: str) -> list[list[str]]:
 
 
 def by_pandas(path: Path, delimiter: str) -> list[list[str]]:
-    frame = pandas.read_csv(path, sep=delimiter, dtype=str, keep_default_na=False)
+    frame = pd.read_csv(path, sep=delimiter, dtype=str, keep_default_na=False)
     return [list(frame.columns), *frame.to_numpy().tolist()]
 
 

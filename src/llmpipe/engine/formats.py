@@ -13,9 +13,8 @@ from llmpipe.late import late
 Rows = Iterable[tuple[str, Mapping[str, Any]]]  # the key of each row, and its columns
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-# What some reader splits, trims, guesses at or drops unless it is quoted: line ends of every kind, delimiters, quotes,
-# NUL, blanks at either end, a byte order mark. An empty text is quoted so that it differs from null.
-_QUOTED = late(r'[\r\n\v\f\x1c-\x1e\x85\u2028\u2029",;\t|\0]|^\s|\s$|^\ufeff|^$')
+# What some reader splits, guesses at or drops unless it is quoted: line ends of every kind, delimiters, quotes, NUL.
+_SPECIAL = late(r'[\r\n\v\f\x1c-\x1e\x85\u2028\u2029",;\t|\0]')
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -70,6 +69,11 @@ def _cell(value: Any, *, escape: bool) -> str:
     text = _text(value)
     if escape and isinstance(value, str) and text.startswith(_FORMULA):
         text = "'" + text
-    if _QUOTED.search(text):
+    if _is_quoted(text):
         return '"' + text.replace('"', '""') + '"'
     return text
+
+
+def _is_quoted(text: str) -> bool:
+    """Whether a reader could take the text for another one: an empty text is not null, and blanks are trimmed."""
+    return not text or text[0].isspace() or text[-1].isspace() or text[0] == "\ufeff" or bool(_SPECIAL.search(text))

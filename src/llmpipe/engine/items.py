@@ -37,7 +37,9 @@ def to_json(value: Any) -> str:
 
 def is_storable(value: Any) -> bool:
     """Whether UTF-8 can spell every text in a value."""
-    return is_text(value if isinstance(value, str) else _readable(value))
+    if isinstance(value, str):
+        return is_text(value)
+    return not isinstance(value, dict | list) or is_text(_readable(value))
 
 
 def clean(text: str) -> str:
