@@ -114,8 +114,7 @@ def test_a_damaged_ledger_is_told_plainly(project: Project) -> None:
     path.write_bytes(data)
     with pytest.raises(StorageError, match="ledger"):
         project.run(resume="last", accept_changes=True)
-    with pytest.raises(StorageError, match="ledger"):
-        project.run(resume="auto")
+    assert project.run(resume="auto").exit_code == 0
 
 
 def test_a_place_that_cannot_hold_the_cache_is_no_fault_of_llmpipe(project: Project) -> None:

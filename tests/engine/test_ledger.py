@@ -75,7 +75,7 @@ def test_an_attempt_is_settled_after_its_intent_even_in_one_group(tmp_path: Path
 def test_a_fault_of_the_writer_reaches_everybody_who_waits(tmp_path: Path) -> None:
     async def main() -> None:
         ledger = Ledger(tmp_path / "run.db")
-        with pytest.raises(StorageError, match="could not be written"):
+        with pytest.raises(StorageError, match="cannot be written"):
             await ledger.commit("INSERT INTO nowhere VALUES (1)")
         with pytest.raises(StorageError):
             ledger.put(INSERT_ITEM, item(1, "a"))

@@ -83,7 +83,7 @@ def all_runs(output: Path, pipeline: str | None = None) -> list[RunInfo]:
     if pipeline is not None:
         folders = [f for f in folders if f.name == pipeline]
     found = [info for folder in folders for info in list_runs(folder)]
-    return sorted(found, key=lambda info: -info.started_at)
+    return sorted(found, key=lambda info: info.order, reverse=True)
 
 
 def pipeline_name(word: str | None) -> str | None:
@@ -137,7 +137,7 @@ def _table(runs: Sequence[RunInfo]) -> list[str]:
             Column("run", [said(r.run_id) for r in runs], "left"),
             Column("pipeline", [said(r.pipeline) for r in runs], "left", widest=24),
             Column("started", [moment(r.started_at) for r in runs], "left"),
-            Column("took", [lasted(r.finished_at - r.started_at) if r.finished_at else "-" for r in runs]),
+            Column("took", ["-" if r.duration_s is None else lasted(r.duration_s) for r in runs]),
             Column("status", [said(r.status) for r in runs], "left"),
             Column("exit", ["-" if r.exit_code is None else str(r.exit_code) for r in runs]),
             Column("ok", [count(r.succeeded) for r in runs]),

@@ -39,6 +39,6 @@ def take_over(source: Path, target: Path, redone: Collection[str]) -> None:
             ("DELETE FROM attempts", ()),
             ("DELETE FROM invocations", ()),
             (f"DELETE FROM results WHERE step IN {in_redone}", (names,)),  # noqa: S608 - fixed text
-            ("UPDATE results SET carried = 1", ()),
+            ("UPDATE results SET carried = 1, invocation = 0", ()),
         ),
     )

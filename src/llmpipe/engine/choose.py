@@ -8,9 +8,8 @@ from pathlib import Path
 from llmpipe.config.fingerprint import Fingerprint, changes, from_json
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine import proven
-from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.options import RunOptions
-from llmpipe.engine.runs import LAST, LEDGER, NoSuchPart, NoSuchRun, RunInfo, find_run, list_runs
+from llmpipe.engine.runs import LAST, LEDGER, NoSuchPart, NoSuchRun, RunInfo, find_run, list_runs, require_readable
 from llmpipe.errors import LlmpipeError, StorageError
 from llmpipe.frozen import frozen
 
@@ -49,7 +48,7 @@ class Choice:
 
 
 def choose_run(pipeline: Pipeline, options: RunOptions, output: Path, fingerprint: Fingerprint) -> Choice:
-    """Decide. Raises NoSuchRun, Changed."""
+    """Decide. Raises NoSuchRun, Changed, StorageError if the run that is named cannot be read."""
     home = output / pipeline.name
     every = frozenset(step.id for step in pipeline.steps)
     if options.retry_failed is not None:
@@ -64,6 +63,7 @@ def choose_run(pipeline: Pipeline, options: RunOptions, output: Path, fingerprin
 
 
 def _continue(pipeline: Pipeline, options: RunOptions, info: RunInfo, fingerprint: Fingerprint) -> Choice:
+    require_readable(info)
     different = _differences(info, fingerprint)
     if different and not options.accept_changes:
         raise Changed(f"run {info.run_id} was begun with another pipeline: {'; '.join(different)}")
@@ -78,23 +78,33 @@ def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fing
     """Continue the last unfinished run of the same fingerprint, else begin one that carries over what still holds."""
     every = frozenset(step.id for step in pipeline.steps)
     runs = [info for info in list_runs(home) if info.whole]
-    if runs and not runs[0].finished and not _differences(runs[0], fingerprint):
-        return Choice(runs[0].folder, runs[0], every, note=f"continuing run {runs[0].run_id}")
-    ended = [info for info in runs if info.finished]
-    base = next((info for info in ended if _readable(info)), None)
-    note = f"carrying over from run {base.run_id}" if base else ""
-    if ended and base is not ended[0]:
-        note = f"the ledger of run {ended[0].run_id} cannot be read; {note or 'nothing is carried over'}"
-    return Choice(_fresh(home), None, every, base=base, note=note)
+    notes = []
+    if runs and not runs[0].finished:
+        reason = _why_unreadable(runs[0])
+        if reason:
+            notes.append(reason)
+        elif not _differences(runs[0], fingerprint):
+            return Choice(runs[0].folder, runs[0], every, note=f"continuing run {runs[0].run_id}")
+    base = None
+    for info in (info for info in runs if info.finished):
+        reason = _why_unreadable(info)
+        if not reason:
+            base = info
+            break
+        notes.append(reason)
+    if base is not None:
+        notes.append(f"carrying over from run {base.run_id}")
+    elif notes:
+        notes.append("nothing is carried over")
+    return Choice(_fresh(home), None, every, base=base, note="; ".join(notes))
 
 
-def _readable(info: RunInfo) -> bool:
+def _why_unreadable(info: RunInfo) -> str:
     try:
-        with LedgerReader(info.folder / LEDGER) as ledger:
-            ledger.rows("SELECT COUNT(*) FROM items UNION ALL SELECT COUNT(*) FROM results")
-    except StorageError:
-        return False
-    return True
+        require_readable(info)
+    except StorageError as err:
+        return f"run {info.run_id} cannot be read: {err}"
+    return ""
 
 
 def _differences(info: RunInfo, fingerprint: Fingerprint) -> tuple[str, ...]:
@@ -118,6 +128,7 @@ def _on_base(pipeline: Pipeline, options: RunOptions, output: Path) -> Choice:
                 f"there is no finished run of {pipeline.name} to build on; run it once, or name one: --base"
             )
         base = found
+    require_readable(base)
     return Choice(
         _fresh(home), None, wanted, base=base, redone=redone, fixed=wanted - redone,
         note=f"building on run {base.run_id}", only=options.only, from_step=options.from_step,

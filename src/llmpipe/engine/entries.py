@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from llmpipe.config.templates import Entries
 from llmpipe.engine.items import Item
-from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.ledger_read import LedgerReader, from_json
 
 _WHOLE = (
     "SELECT items.key, items.data, results.output FROM items JOIN results ON results.item = items.id"
@@ -90,7 +89,7 @@ class StepEntries(_Counted):
     def __iter__(self) -> Iterator[Any]:
         for block in self._ledger.scan(_WHOLE, (self._scope, self._step)):
             for key, data, output in block:
-                yield entry(key, self._expand(json.loads(data)), json.loads(output))
+                yield entry(key, self._expand(from_json(data)), from_json(output))
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -110,7 +109,7 @@ class StepEntries(_Counted):
     def _window(self, start: int, count: int) -> Iterator[Any]:
         args = (self._scope, self._step, count, start)
         for key, data, output in self._ledger.rows(_WHOLE + " LIMIT ? OFFSET ?", args):
-            yield entry(key, self._expand(json.loads(data)), json.loads(output))
+            yield entry(key, self._expand(from_json(data)), from_json(output))
 
     def digest(self) -> bytes:
         """16 bytes that change when any entry, or a count of what is missing, changes."""

@@ -11,7 +11,7 @@ from llmpipe.config.rows_types import TEXT_FORMATS
 from llmpipe.config.text_cells import TextRow
 from llmpipe.engine.entries import entry
 from llmpipe.engine.items import why_unmade
-from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.ledger_read import LedgerReader, from_json
 
 _MEMBERS = (
     "SELECT items.key, items.data, results.output FROM items JOIN results ON results.item = items.id"
@@ -37,7 +37,7 @@ def expander(pipeline: Pipeline, ledger: LedgerReader, steps: Mapping[str, int],
         if why_unmade(data) is not None:
             return dict(data)
         found = ledger.rows(_MEMBERS, (number, json.dumps(data["members"])))
-        rows = [entry(key, inside(json.loads(item)), json.loads(output)) for key, item, output in found]
+        rows = [entry(key, inside(from_json(item)), from_json(output)) for key, item, output in found]
         return {name: value for name, value in data.items() if name != "members"} | {"rows": rows}
 
     return expand

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from llmpipe.config.pipeline import Scope
 from llmpipe.engine.context import Blocked
 from llmpipe.engine.entries import StepEntries
 from llmpipe.engine.items import canonical, digest_of, unmade
+from llmpipe.engine.ledger_read import from_json
 from llmpipe.engine.state import RunState
 from llmpipe.errors import ItemError
 from llmpipe.json_numbers import one_form
@@ -107,7 +107,7 @@ class _Names:
         names = {**row, "vars": self._vars}
         if self._reads_parent and parent is not None:
             if parent != self._last[0]:
-                self._last = (parent, self._expand(json.loads(self._ledger.value(_DATA, (parent,)))))
+                self._last = (parent, self._expand(from_json(self._ledger.value(_DATA, (parent,)))))
             names["parent"] = self._last[1]
         return names
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmpipe.engine.items import Cell, Item
 from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_read import from_json
 
 COLUMNS = (
     "results.step, results.status, results.digest, results.output, results.reason, results.code, results.error,"
@@ -22,7 +22,7 @@ CELLS = (  # by step and item, as results are found; by the item alone all of th
 def cell_of(row: Sequence[Any]) -> Cell:
     """A cell of the columns behind `results.step` in COLUMNS."""
     status, digest, output, reason, code, error, permanent = row[:7]
-    value = json.loads(output) if output is not None else None
+    value = from_json(output) if output is not None else None
     return Cell(status, digest, value, reason or "", code or "", error or "", bool(permanent))
 
 

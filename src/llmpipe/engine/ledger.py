@@ -101,7 +101,7 @@ class Ledger(LedgerReader):
                 try:
                     _write_group(connection, work)
                 except (sqlite3.Error, OSError) as err:
-                    self._failed = StorageError(f"the ledger {self.path} could not be written: {err}")
+                    self._failed = reason(self.path, "written", err)
                 except Exception as err:  # noqa: BLE001 - whoever waits for the commit has to hear of any fault
                     self._failed = InternalError(f"the ledger could not take a row: {type(err).__name__}: {err}")
                     self._failed.__cause__ = err
@@ -146,6 +146,7 @@ def copy_ledger(source: Path, target: Path, changes: Sequence[tuple[str, Row]]) 
         ):
             target.chmod(0o600)
             old.backup(new)
+            make_current(new)
             new.execute("BEGIN IMMEDIATE")
             for sql, row in changes:
                 new.execute(sql, row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Any, Self
 
 from llmpipe.client.damage import is_damage
 from llmpipe.client.read_only import read_only
-from llmpipe.engine.ledger_versions import LedgerUnreadable, read_as_current, read_version
+from llmpipe.engine.ledger_versions import DamagedValue, LedgerUnreadable, read_as_current, read_version
 from llmpipe.errors import StorageError
 
 Row = Sequence[Any] | Mapping[str, Any]
@@ -37,11 +39,19 @@ def reading_uri(path: Path) -> str:
     return read_only(path) if _no_trace.get() else f"{path.resolve().as_uri()}?mode=ro"
 
 
-def reason(path: Path, verb: str, err: sqlite3.Error) -> StorageError:
+def reason(path: Path, verb: str, err: sqlite3.Error | OSError) -> StorageError:
     """What SQLite says of a ledger, as an error that tells damage from trouble with the disk."""
     damaged = is_damage(err) or (isinstance(err, sqlite3.OperationalError) and "no such table" in str(err))
     kind = LedgerUnreadable if damaged else StorageError
     return kind(f"the ledger {path} cannot be {verb}: {err}")
+
+
+def from_json(text: str) -> Any:
+    """A value that a ledger has as JSON. Raises DamagedValue."""
+    try:
+        return json.loads(text)
+    except ValueError as err:
+        raise DamagedValue(f"a value in the ledger is damaged, {text!r:.80} is no JSON: {err}") from err
 
 
 class LedgerReader:
@@ -52,8 +62,10 @@ class LedgerReader:
         """Open `path`. Raises StorageError; LedgerUnreadable if it is missing or no ledger that this version knows."""
         self.path = path
         self._one_at_a_time = threading.Lock()
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where the folder cannot be entered
             raise LedgerUnreadable(f"there is no ledger {path}")
+        if not os.access(path, os.R_OK):
+            raise LedgerUnreadable(f"the ledger {path} cannot be read: permission denied")
         try:
             self._db = sqlite3.connect(
                 reading_uri(path), uri=True, isolation_level=None, timeout=30, check_same_thread=False
@@ -95,6 +107,12 @@ class LedgerReader:
                     block = cursor.fetchmany(size)
         except sqlite3.DatabaseError as err:
             raise self._fault(err) from err
+
+    def check(self) -> None:
+        """Raise LedgerUnreadable if the file's structure is damaged anywhere. Reads all of it."""
+        found = self.value("PRAGMA main.quick_check(1)")
+        if found != "ok":
+            raise LedgerUnreadable(f"the ledger {self.path} is damaged: {' '.join(str(found).split())}")
 
     def _fault(self, err: sqlite3.DatabaseError) -> StorageError:
         if isinstance(err, sqlite3.ProgrammingError):  # a statement of ours that is wrong, or a reader that is closed

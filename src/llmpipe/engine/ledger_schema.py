@@ -16,7 +16,8 @@ CREATE TABLE IF NOT EXISTS datasets (
     name TEXT PRIMARY KEY, sha256 TEXT NOT NULL, rows INTEGER NOT NULL, head_bytes INTEGER NOT NULL,
     head_sha256 TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS invocations (
-    id INTEGER PRIMARY KEY, started_at REAL NOT NULL, finished_at REAL, pid INTEGER, command TEXT);
+    id INTEGER PRIMARY KEY, started_at REAL NOT NULL, finished_at REAL, pid INTEGER, command TEXT,
+    duration_s REAL);
 CREATE TABLE IF NOT EXISTS items (
     id INTEGER PRIMARY KEY, scope INTEGER NOT NULL, key TEXT NOT NULL, parent INTEGER, ord TEXT NOT NULL,
     data TEXT NOT NULL, digest BLOB NOT NULL, live INTEGER NOT NULL DEFAULT 1,
@@ -29,7 +30,8 @@ CREATE TABLE IF NOT EXISTS results (
     reason TEXT, error_type TEXT, code TEXT, error TEXT, permanent INTEGER NOT NULL DEFAULT 0, failure_file TEXT,
     cached INTEGER NOT NULL DEFAULT 0, carried INTEGER NOT NULL DEFAULT 0, reasks INTEGER NOT NULL DEFAULT 0,
     retries INTEGER NOT NULL DEFAULT 0, fallbacks INTEGER NOT NULL DEFAULT 0, latency_s REAL, answered_by TEXT,
-    notes TEXT, request_key TEXT, finished_at REAL NOT NULL, PRIMARY KEY (step, item)) WITHOUT ROWID;
+    notes TEXT, request_key TEXT, finished_at REAL NOT NULL, invocation INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (step, item)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS results_not_succeeded ON results (step, status, item) WHERE status <> 'succeeded';
 CREATE TABLE IF NOT EXISTS attempts (
     id INTEGER PRIMARY KEY, step INTEGER NOT NULL, item INTEGER NOT NULL, invocation INTEGER NOT NULL,
@@ -62,8 +64,8 @@ ITEM_COMPARED = "DELETE FROM changed_items WHERE item = ?"
 PUT_RESULT = (
     "INSERT OR REPLACE INTO results (step, item, status, digest, output, reason, error_type, code, error, permanent,"
     " failure_file, cached, carried, reasks, retries, fallbacks, latency_s, answered_by, notes, request_key,"
-    " finished_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " finished_at, invocation)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 INTEND = (
     "INSERT INTO attempts (id, step, item, invocation, request_id, key, number, model, started_at, request,"
@@ -74,3 +76,4 @@ SETTLE = (
     " input_tokens = ?, output_tokens = ?, cached_tokens = ?, reasoning_tokens = ?, cost_usd = ?, reply = ?, raw = ?,"
     " provider_request_id = ?, model = ? WHERE id = ?"
 )
+LASTED = "UPDATE invocations SET duration_s = ? WHERE id = ?"

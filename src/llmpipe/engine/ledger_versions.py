@@ -32,6 +32,10 @@ class LedgerUnreadable(StorageError):
     )
 
 
+class DamagedValue(LedgerUnreadable):
+    """A value in an intact ledger that is not what was written."""
+
+
 class LedgerTooNew(LedgerUnreadable):
     """A ledger that a newer llmpipe wrote; it is left as it is."""
 

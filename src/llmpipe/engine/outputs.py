@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +13,7 @@ from llmpipe.engine.files import publishing, replacing, sweep_drafts
 from llmpipe.engine.formats import pieces
 from llmpipe.engine.group_rows import Expand, expander
 from llmpipe.engine.items import to_json
-from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.ledger_read import LedgerReader, from_json
 from llmpipe.errors import ItemError
 from llmpipe.frozen import frozen
 from llmpipe.json_numbers import one_form
@@ -23,6 +22,10 @@ _RESULTS = (
     "SELECT items.id, items.parent, items.ord, items.key, items.data, results.output FROM items"
     " JOIN results ON results.item = items.id WHERE items.scope = ? AND items.live = 1 AND results.step = ?"
     " AND results.status = 'succeeded' ORDER BY items.ord"
+)
+_TEXTS = (
+    "SELECT items.key, results.output, json_valid(results.output) FROM items JOIN results ON results.item = items.id"
+    " WHERE items.scope = ? AND items.live = 1 AND results.step = ? AND results.status = 'succeeded' ORDER BY items.ord"
 )
 _BELOW = (
     "SELECT items.key, items.data, results.status, results.output FROM items"
@@ -35,14 +38,17 @@ _PARENT = "SELECT items.data, scopes.name FROM items JOIN scopes ON scopes.id = 
 def export_steps(ledger: LedgerReader, folder: Path, steps: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     """Write every step's results in input order; returns how many lines each file has.
 
-    `steps` maps an id to the ledger's numbers of the step and its scope. Raises OSError.
+    `steps` maps an id to the ledger's numbers of the step and its scope. Raises OSError, DamagedValue.
     """
     lines: dict[str, int] = {}
     for id, (step, scope) in steps.items():
         count = 0
         with replacing(folder / "steps" / f"{id}.jsonl") as file:
-            for block in ledger.scan(_RESULTS, (scope, step)):
-                file.writelines(f'{{"key": {to_json(key)}, "output": {output}}}\n' for _, _, _, key, _, output in block)
+            for block in ledger.scan(_TEXTS, (scope, step)):
+                for _, output, valid in block:
+                    if not valid:
+                        from_json(output)  # SQLite refuses some JSON that is deep
+                file.writelines(f'{{"key": {to_json(key)}, "output": {output}}}\n' for key, output, _ in block)
                 count += len(block)
         lines[id] = count
     return lines
@@ -72,11 +78,11 @@ class Publisher:
         read = {r.path[1] for column in published.columns.values() for r in column.reads if r.path[:1] == ("steps",)}
         for block in self._ledger.scan(_RESULTS, (scope, step)):
             for row in block:
-                item = _Row(row[0], row[1], row[2], row[3], json.loads(row[4]))
+                item = _Row(row[0], row[1], row[2], row[3], from_json(row[4]))
                 if not published.columns:
-                    yield item.key, {"key": item.key, "output": json.loads(row[5])}
+                    yield item.key, {"key": item.key, "output": from_json(row[5])}
                     continue
-                names = {**self._names(item), "item": expand(item.data), "output": json.loads(row[5])}
+                names = {**self._names(item), "item": expand(item.data), "output": from_json(row[5])}
                 names["steps"] = self._other_steps(published.step, item, sorted(read))
                 columns = published.columns.items()
                 yield item.key, {name: _evaluated(column, names, name, item.key) for name, column in columns}
@@ -90,7 +96,7 @@ class Publisher:
         names = {"item": item.data, "key": item.key, "vars": dict(self._pipeline.vars)}
         if item.parent is not None:
             data, scope = self._ledger.rows(_PARENT, (item.parent,))[0]
-            names["parent"] = self._seen(scope)(json.loads(data))
+            names["parent"] = self._seen(scope)(from_json(data))
         return names
 
     def _other_steps(self, step: str, item: _Row, names: Sequence[str]) -> dict[str, Any]:
@@ -105,7 +111,7 @@ class Publisher:
             if home in chain:
                 output = self._output(name, item, chain.index(home), home)
                 if output is not None:
-                    found[name] = json.loads(output)
+                    found[name] = from_json(output)
             elif self._home[step] in _enclosing(self._pipeline, home) and self._home[step] != ROOT_SCOPE:
                 found[name] = self._below(name, item)
             else:
@@ -123,7 +129,7 @@ class Publisher:
         step, scope = self._steps[name]
         rows = self._ledger.rows(_BELOW, (step, scope, f"{item.ord}.", f"{item.ord}/"))
         seen = self._seen(self._home[name])
-        entries = [entry(key, seen(json.loads(data)), json.loads(output)) for key, data, _, output in rows if output]
+        entries = [entry(key, seen(from_json(data)), from_json(output)) for key, data, _, output in rows if output]
         states = [status for _, _, status, _ in rows]
         return ListEntries(entries, failed=states.count("failed"), skipped=states.count("skipped"))
 

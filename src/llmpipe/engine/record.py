@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,8 @@ from llmpipe.engine.choose import Choice
 from llmpipe.engine.evidence import remove_orphans
 from llmpipe.engine.files import read_json, write_json
 from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.ledger_schema import LASTED
+from llmpipe.engine.ledger_versions import DamagedValue, LedgerUnreadable
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.outputs import Publisher, export_steps
 from llmpipe.engine.results import RunReport, Status, StepCounts
@@ -36,6 +39,9 @@ _TRIED = (
     " JOIN items ON items.id = attempts.item AND items.live = 1 WHERE NOT EXISTS"
     " (SELECT 1 FROM results WHERE results.step = attempts.step AND results.item = attempts.item))"
 )
+_LASTED = (  # ledgers of 0.1.0 have no durations
+    "SELECT COALESCE(SUM(COALESCE(duration_s, MAX(finished_at - started_at, 0.0))), 0.0) FROM invocations WHERE id <> ?"
+)
 
 
 class Record:
@@ -46,12 +52,16 @@ class Record:
     ) -> None:
         self._pipeline, self._options, self._choice, self._redactor = pipeline, options, choice, redactor
         self._path = choice.folder / RUN_FILE
-        self._started = time.time()
         self._clock = time.monotonic()
         earlier = read_json(self._path) or {}
         self._previous = previous(choice.folder.parent)
         self._asks = True
         self._data = opening(pipeline, options, choice, print_, redactor=redactor, earlier=earlier)
+
+    @property
+    def number(self) -> int:
+        """The place of the run in the order in which runs are made."""
+        return int(self._data["number"])
 
     def asks_somebody(self, models: tuple[Model, ...]) -> None:
         """Take note of whether any of the models is a real one."""
@@ -68,15 +78,19 @@ class Record:
         code = err.exit_code if isinstance(err, LlmpipeError) else InternalError.exit_code
         reason = self._redactor.text(f"{type(err).__name__}: {err}")
         self._data |= {"status": "crashed", "exit_code": code, "reason": reason, "finished_at": None}
-        try:
+        if isinstance(err, LedgerUnreadable):
+            self._data["damaged"] = reason
+        with contextlib.suppress(OSError):
             write_json(self._path, self._data)
-        except OSError:
-            return
+            if isinstance(err, DamagedValue) and self._choice.base is not None:  # it was copied from there
+                base = self._choice.base.folder / RUN_FILE
+                write_json(base, (read_json(base) or {}) | {"damaged": reason})
 
     def conclude(self, run: RunState, notes: tuple[str, ...]) -> RunReport:
         """Sum up from the ledger, write the result files, publish the outputs, and give the verdict. Raises OSError."""
         if run.ledger.failed is None:
             run.ledger.put("UPDATE invocations SET finished_at = ? WHERE id = ?", (time.time(), run.invocation))
+            run.ledger.put(LASTED, (time.monotonic() - self._clock, run.invocation))
         run.ledger.close()
         with LedgerReader(run.ledger.path) as reader:
             numbers = {
@@ -85,8 +99,9 @@ class Record:
                 if step.id in self._choice.wanted
             }
             report = self._summed_up(run, reader, numbers, notes)
+            duration_s = report.duration_s + reader.value(_LASTED, (run.invocation,))
         self._data["schemas"] = schemas_sent(self._pipeline, run.client)
-        self._write(report)
+        self._write(report, duration_s)
         return report
 
     def _summed_up(
@@ -95,7 +110,7 @@ class Record:
         stopped = run.stopping()
         spending = Spending.of(reader)
         steps = tuple(
-            count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], since=self._started)
+            count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], invocation=run.invocation)
             for id, pair in numbers.items()
         )
         verdict = self._verdict(run, steps, reader)
@@ -214,8 +229,8 @@ class Record:
             return f"{run} --retry-failed {id}"
         return ""
 
-    def _write(self, report: RunReport) -> None:
-        self._data |= closing(report, self._pipeline)
+    def _write(self, report: RunReport, duration_s: float) -> None:
+        self._data |= closing(report, self._pipeline, duration_s=duration_s)
         try:
             write_json(self._path, self._data)
             update_status(self._choice.folder.parent / "status.json", report)

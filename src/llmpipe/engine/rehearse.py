@@ -6,7 +6,6 @@ choose_run ─► a copy of the run's ledger, or an empty one ─► RehearsedFl
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +93,6 @@ class _Rehearsal:
         self._obstacles = [] if options.offline else _lacking_keys(self._models, environment)
         self._redactor = Redactor(environment.resolved)
         self._notes: list[str] = []
-        self._started = time.time()
 
     def read_standard_input(self, folder: Path) -> None:
         """Put standard input into `folder`; a run that goes on has kept its own. Raises ConfigError, NoSuchPart."""
@@ -117,7 +115,7 @@ class _Rehearsal:
             obstacles = (*self._obstacles, *_closed(self._pipeline, self._options, output))
             yield sum_up(
                 run, self._choice, self._fingerprint, runs=runs, output=output, environment=self._environment,
-                started=self._started, sources=self._sources, obstacles=obstacles, notes=tuple(self._notes),
+                sources=self._sources, obstacles=obstacles, notes=tuple(self._notes),
             )  # fmt: skip
         finally:
             cache.close()

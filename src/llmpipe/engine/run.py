@@ -18,6 +18,7 @@ from llmpipe.engine.files import point_latest, private_folder, shared_folder, sw
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.folders import require_writable, writing
 from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_versions import LedgerUnreadable
 from llmpipe.engine.lock import RunLock, refuse_network
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.own_code import load_providers, refuse_code
@@ -100,13 +101,19 @@ class _Invocation:
 
     def run(self, output: Path) -> RunReport:
         """Work, and sum up."""
-        record = Record(self._pipeline, self._options, self._choice, self._fingerprint, redactor=self._redactor)
         with writing(self._choice.folder):
+            record = Record(self._pipeline, self._options, self._choice, self._fingerprint, redactor=self._redactor)
             if self._choice.base is not None:  # before there is a run.json: half a copy is no run that could go on
                 begin_with(self._choice.base.folder, self._choice.folder, self._choice.redone)
-            record.begin()
-            point_latest(self._choice.folder)
             ledger, invocation, left_open = prepare.open_ledger(self._pipeline, self._choice.folder, self._options)
+            try:
+                ledger.put("INSERT OR REPLACE INTO meta (name, value) VALUES ('number', ?)", (str(record.number),))
+                record.begin()
+            except BaseException:
+                ledger.close()
+                raise
+            if self._choice.continued is None:
+                point_latest(self._choice.folder)
         record.asks_somebody(self._models)
         if left_open:
             self._note(f"{left_open} calls of the earlier process have no known outcome: they may have been billed")
@@ -117,7 +124,11 @@ class _Invocation:
             ledger.close()
             record.crashed(err)
             raise
-        return record.conclude(run, tuple(self._notes))
+        try:
+            return record.conclude(run, tuple(self._notes))
+        except StorageError as err:
+            record.crashed(err)
+            raise
 
     def _note(self, line: str) -> None:
         self._notes.append(line)
@@ -147,6 +158,8 @@ class _Invocation:
             await _until_abandoned(run, work)
             if work.done():
                 work.result()
+        except LedgerUnreadable:
+            raise  # there is nothing to sum up from
         except StorageError as err:
             run.stop(Stop(str(err), err.exit_code, status="failed"))
         finally:

@@ -18,6 +18,8 @@ from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import read_json, write_json
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.results import RunReport, total_cost
+from llmpipe.engine.runs import RUN_VERSION
+from llmpipe.engine.sequence import next_number
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
@@ -34,9 +36,11 @@ def opening(
     redactor: Redactor,
     earlier: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What `run.json` says while the run is at work; `earlier` is what it said before."""
+    """What `run.json` says while the run is at work; `earlier` is what it said before. Raises OSError."""
     return {
+        "version": RUN_VERSION,
         "run": choice.folder.name,
+        "number": choice.continued.number if choice.continued else next_number(choice.folder.parent.parent),
         "pipeline": pipeline.name,
         "path": str(pipeline.path.relative_to(pipeline.root)),
         "status": "running",
@@ -66,8 +70,8 @@ def _is_whole(options: RunOptions, choice: Choice) -> bool:
     return options.limit is None and options.key is None and choice.only is None and options.retry_failed is None
 
 
-def closing(report: RunReport, pipeline: Pipeline) -> dict[str, Any]:
-    """What `run.json` says of the end."""
+def closing(report: RunReport, pipeline: Pipeline, *, duration_s: float) -> dict[str, Any]:
+    """What `run.json` says of the end; `duration_s` of all its processes together."""
     totals: dict[str, Any] = {
         name: sum(getattr(counts, name) for counts in report.steps)
         for name in ("items", "succeeded", "failed", "skipped", "unsent", "cached", "calls", "input_tokens",
@@ -82,7 +86,7 @@ def closing(report: RunReport, pipeline: Pipeline) -> dict[str, Any]:
         "exit_code": report.exit_code,
         "reason": report.reason,
         "finished_at": time.time(),
-        "duration_s": round(report.duration_s, 3),
+        "duration_s": round(duration_s, 3),
         "maybe_billed": report.maybe_billed,
         "held_usd": float(report.held_usd),
         "held_tokens": report.held_tokens,
@@ -96,11 +100,12 @@ def closing(report: RunReport, pipeline: Pipeline) -> dict[str, Any]:
 
 def previous(home: Path) -> str:
     """How the last run of the pipeline ended, in a few words; "" if there was none."""
-    last = (read_json(home / "status.json") or {}).get("last") or {}
-    if not last:
-        return ""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last.get("finished_at", 0)))
-    return f"run {last.get('run')}: {last.get('status')}, exit {last.get('exit_code')}, {when}"
+    last = (read_json(home / "status.json") or {}).get("last")
+    try:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last["finished_at"]))  # type: ignore[index]
+        return f"run {last['run']}: {last['status']}, exit {last['exit_code']}, {when}"  # type: ignore[index]
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return ""  # there was none, or the file is damaged
 
 
 def update_status(path: Path, report: RunReport) -> None:

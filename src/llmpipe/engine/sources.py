@@ -16,6 +16,7 @@ from llmpipe.config.rows_source import Reading, changed_meanwhile
 from llmpipe.engine.entering import Entering, Fresh
 from llmpipe.engine.groups import group_items
 from llmpipe.engine.items import Item, canonical, child_ord, digest_of, unmade
+from llmpipe.engine.ledger_read import from_json
 from llmpipe.engine.pieces import split_text
 from llmpipe.engine.state import RunState
 from llmpipe.engine.unchanged import Head, began_with, is_still_head, note_read, noted_head
@@ -182,7 +183,7 @@ class Sources:
 
     def _item(self, scope: Scope, row: tuple[Any, ...]) -> Item:
         id, key, ord, data, digest, changed = row
-        item = Item(id, scope.id, key, ord, json.loads(data), parent=self._run.root, digest=digest)
+        item = Item(id, scope.id, key, ord, from_json(data), parent=self._run.root, digest=digest)
         item.changed = bool(changed)
         return item
 

@@ -35,7 +35,10 @@ _STOPPERS = (AccountError, BudgetExceeded, RetryAfterTooLong, Stopping)  # unsen
 
 
 _DROP = "DELETE FROM results WHERE step = ? AND item = ?"
-_WAITED = "UPDATE attempts SET wait_s = ? WHERE step = ? AND item = ? AND number = ? AND started_at >= ? - 1"
+_WAITED = (
+    "UPDATE attempts SET wait_s = ?"
+    " WHERE step = ? AND item = ? AND number = ? AND invocation = ? AND started_at >= ? - 1"
+)
 
 
 class StepRunner:
@@ -207,13 +210,12 @@ class StepRunner:
             *(cell.code or None, cell.error or None, cell.permanent, failure_file, cached, False),
             *(reasks, retries, fallbacks, response.latency_s if response else None),
             *(response.answered_by if response else None, " ".join(response.notes) if response else None),
-            *(answer.request_key if answer else None, time.time()),
+            *(answer.request_key if answer else None, time.time(), self._run.invocation),
         )
         for attempt in attempts:
             if attempt.wait_s is not None:
-                self._run.ledger.put(
-                    _WAITED, (attempt.wait_s, self._number, item.id, attempt.number, attempt.started_at)
-                )
+                which = (self._number, item.id, attempt.number, self._run.invocation, attempt.started_at)
+                self._run.ledger.put(_WAITED, (attempt.wait_s, *which))
         written = self._run.ledger.commit(PUT_RESULT, row)
         tally = self.tally  # counts before the wait: the row is written too if this task is cancelled meanwhile
         tally.change(known, cell)

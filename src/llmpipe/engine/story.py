@@ -11,7 +11,7 @@ from typing import Any
 
 from llmpipe.engine.files import read_json
 from llmpipe.engine.items import why_unmade
-from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.ledger_read import LedgerReader, from_json
 from llmpipe.engine.runs import RUN_FILE, NoSuchPart, RunInfo
 from llmpipe.errors import StorageError
 from llmpipe.frozen import frozen
@@ -107,7 +107,7 @@ def step_items(info: RunInfo, step: str, *, status: str | None = None, limit: in
         args = {"step": number, "scope": scope, "status": status, "limit": -1 if limit is None else limit}
         for block in ledger.scan(_ROWS, args):
             for key, found, code, error, reason, output in block:
-                yield ItemRow(key, found, code, error, reason, json.loads(output) if output else None)
+                yield ItemRow(key, found, code, error, reason, from_json(output) if output else None)
 
 
 def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
@@ -120,7 +120,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
             raise NoSuchPart(f"step {step} has no item '{key}'; the first are: {', '.join(repr(k) for (k,) in near)}")
         attempts = tuple(_attempt(row) for row in ledger.rows(_ATTEMPTS, (number, found[0][0])))
         kept = _kept(ledger, number, found[0][0])
-        item = _shown(ledger, found[0][0], json.loads(found[0][1]))
+        item = _shown(ledger, found[0][0], from_json(found[0][1]))
     _, _, status, reason, code, error, output, cached, carried, answered_by, reasks, file, request_key = found[0][:-1]
     path = info.folder / file if file else None
     total = sum((attempt.usage for attempt in attempts), Usage())
@@ -133,7 +133,7 @@ def item_story(info: RunInfo, step: str, key: str) -> ItemStory:
         reason=reason,
         code=code,
         error=error,
-        output=json.loads(output) if output else None,
+        output=from_json(output) if output else None,
         attempts=attempts,
         replies=tuple(a.reply for a in attempts if a.reply is not None) or _tried(path),
         usage=total,
@@ -200,7 +200,7 @@ def _attempt(row: tuple[Any, ...]) -> AttemptRow:
     number, model, started, outcome, code, status, error, latency, wait, billed = row[:10]
     tokens, cost, reply, raw, request_id, key = row[10:14], row[14], row[15], row[16], row[17], row[18]
     usage = Usage(input_tokens=tokens[0], output_tokens=tokens[1], cached_tokens=tokens[2], reasoning_tokens=tokens[3])
-    answer = json.loads(reply) if reply else {}
+    answer = from_json(reply) if reply else {}
     return AttemptRow(
         *(number, model, started, outcome, code, status, error, latency, wait, billed),
         *(usage, cost, answer.get("text", "") if reply else None, answer.get("reasoning"), raw, request_id, key),
@@ -227,7 +227,7 @@ def _kept(ledger: LedgerReader, step: int, item: int) -> tuple[dict[str, str], .
     """The conversation that the ledger kept because no cache did."""
     sql = "SELECT request FROM attempts WHERE step = ? AND item = ? AND request IS NOT NULL ORDER BY id DESC LIMIT 1"
     text = ledger.value(sql, (step, item))
-    return tuple(json.loads(text)) if text else ()
+    return tuple(from_json(text)) if text else ()
 
 
 def _cached(info: RunInfo, key: str | None) -> tuple[dict[str, str], ...]:

@@ -38,16 +38,16 @@ _MANY = 20  # calls of earlier runs, of which a share can be told
 
 def sum_up(
     run: Rehearsed, choice: Choice, print_: Fingerprint, *, runs: tuple[RunInfo, ...], output: Path,
-    environment: Environment, started: float, sources: Mapping[str, tuple[Path, ...]], obstacles: tuple[str, ...],
+    environment: Environment, sources: Mapping[str, tuple[Path, ...]], obstacles: tuple[str, ...],
     notes: tuple[str, ...],
 ) -> PlanReport:  # fmt: skip
-    """The plan. `runs` are the earlier ones, the newest first; what was made before `started` is carried over."""
+    """The plan. `runs` are the earlier ones, the newest first."""
     pipeline, options = run.pipeline, run.options
     there = dict(run.ledger.rows(_THERE))
     with leaving_no_trace():
         known = history(runs, _wanted(pipeline, choice))
     items = ExpectedItems(pipeline, there, unexpanded=run.unexpanded, unknown=run.unknown, history=known)
-    counts = _counts(run, choice, started)
+    counts = _counts(run, choice)
     steps = forecast(Ground(pipeline, counts, run.sums, items, there, run.guesses, known, choice.fixed))
     since = choice.continued or choice.base or next((info for info in runs if info.whole), None)
     changed = _changed(since, print_)
@@ -78,7 +78,7 @@ def sum_up(
     )
 
 
-def _counts(run: Rehearsed, choice: Choice, started: float) -> Mapping[str, StepCounts]:
+def _counts(run: Rehearsed, choice: Choice) -> Mapping[str, StepCounts]:
     return {
         step.id: count_step(
             run.ledger,
@@ -86,7 +86,7 @@ def _counts(run: Rehearsed, choice: Choice, started: float) -> Mapping[str, Step
             step.id,
             numbers=(run.step_numbers[step.id], run.scope_numbers[step.scope]),
             tally=run.tallies[step.id],
-            since=started,
+            invocation=run.invocation,
         )
         for step in run.pipeline.steps
         if step.id in choice.wanted

@@ -19,6 +19,15 @@ _ENDS = (
 STATUSES = ("succeeded", "failed", "skipped", "unsent")
 
 
+def number_of(folder: Path) -> int:
+    """The place of a run among the others as its ledger says it; 0 if that does not."""
+    try:
+        with LedgerReader(folder / "run.db") as ledger:
+            return int(ledger.value("SELECT value FROM meta WHERE name = 'number'") or 0)
+    except (StorageError, ValueError):
+        return 0
+
+
 def counted(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Totals and steps of a run, with the names that `run.json` has for them; nothing of a ledger that is not readable.
 

@@ -14,7 +14,7 @@ from llmpipe.errors import CallFailed, LlmpipeError, every_class
 
 _STATUS = (
     "SELECT COALESCE(results.status, 'unsent'), COUNT(*),"
-    " SUM(results.finished_at < :since AND results.status <> 'skipped'), SUM(results.cached),"
+    " SUM(results.invocation <> :invocation AND results.status <> 'skipped'), SUM(results.cached),"
     " SUM(results.retries), SUM(results.reasks), SUM(results.fallbacks)"
     " FROM items LEFT JOIN results ON results.item = items.id AND results.step = :step"
     " WHERE items.scope = :scope AND items.live = 1 GROUP BY 1"
@@ -44,15 +44,15 @@ def model_label(pipeline: Pipeline, id: str) -> str:
 
 
 def count_step(
-    ledger: LedgerReader, pipeline: Pipeline, id: str, *, numbers: tuple[int, int], tally: Tally, since: float
+    ledger: LedgerReader, pipeline: Pipeline, id: str, *, numbers: tuple[int, int], tally: Tally, invocation: int
 ) -> StepCounts:
     """The counts of one step from the ledger; `numbers` are the ledger's for the step and its scope.
 
-    What was made before `since` (seconds since the epoch) counts as carried over.
+    What other processes than `invocation` made counts as carried over.
     """
     step, scope = numbers
     rows: dict[str, tuple[Any, ...]] = {
-        row[0]: row[1:] for row in ledger.rows(_STATUS, {"step": step, "scope": scope, "since": since})
+        row[0]: row[1:] for row in ledger.rows(_STATUS, {"step": step, "scope": scope, "invocation": invocation})
     }
 
     def total(column: int) -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 from llmpipe.engine.flow import Flow
+from llmpipe.engine.ledger_schema import LASTED
 from llmpipe.engine.results import Progress, Snapshot
 from llmpipe.engine.state import RunState, Stop
 from llmpipe.engine.verdict import live_counts
@@ -15,13 +16,14 @@ from llmpipe.errors import BudgetExceeded
 from llmpipe.policy import Budget
 
 _EVERY_S = 0.5
+_NOTED_EVERY_S = 5.0
 _PATIENCE_S = 10.0
 
 
 @contextlib.asynccontextmanager
 async def watch(run: RunState, flow: Flow, progress: Progress, budget: Budget) -> AsyncIterator[None]:
     """Within the block snapshots go to `progress`, and the deadline of the budget stops the run."""
-    tasks = [asyncio.create_task(_show(run, flow, progress, budget))]
+    tasks = [asyncio.create_task(_show(run, flow, progress, budget)), asyncio.create_task(_note_time(run))]
     if budget.wall_s is not None:
         tasks.append(asyncio.create_task(_deadline(run, budget.wall_s)))
     try:
@@ -36,6 +38,13 @@ async def _show(run: RunState, flow: Flow, progress: Progress, budget: Budget) -
     while True:
         progress.update(snapshot(run, flow, budget))
         await asyncio.sleep(_EVERY_S)
+
+
+async def _note_time(run: RunState) -> None:
+    """Let the ledger say how long this process has worked, in case that it is killed."""
+    while True:
+        await asyncio.sleep(_NOTED_EVERY_S)
+        run.ledger.put(LASTED, (time.monotonic() - run.started, run.invocation))
 
 
 async def _deadline(run: RunState, seconds: float) -> None:
