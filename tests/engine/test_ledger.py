@@ -62,7 +62,7 @@ def test_an_attempt_is_settled_after_its_intent_even_in_one_group(tmp_path: Path
         ledger = Ledger(tmp_path / "run.db")
         settled = ("ok", None, 200, None, 0.1, None, "yes", 1, 2, None, None, 0.1, "{}", None, None, "m", 7)
         ledger.put(SETTLE, ("ok", *[None] * 14, "m", 99))
-        ledger.put(INTEND, (7, 1, 1, 1, "r", "k", 1, "m", 0.0, None, None, None))
+        ledger.put(INTEND, (7, 1, 1, 1, "r", "k", 1, "m", 0.0, None, None, None, "maybe"))
         ledger.put(SETTLE, settled)
         await ledger.commit()
         found = ledger.rows("SELECT outcome FROM attempts WHERE id = 7")
