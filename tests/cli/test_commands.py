@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import time
 from decimal import Decimal
@@ -356,7 +357,7 @@ def test_the_command_that_shows_a_run_works_where_one_stands(project: Path, monk
     folder = project / "output" / "small" / "7f3a"
     assert show_command(folder) == "llmpipe show"
     monkeypatch.chdir(project.parent)
-    assert show_command(folder) == f"llmpipe show --output {project / 'output'}"
+    assert show_command(folder) == f"llmpipe show --output {shlex.quote(str(project / 'output'))}"
     assert output_folder("x") == project.parent / "x"
 
 

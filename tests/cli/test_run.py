@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_the_command_that_goes_on_repeats_what_makes_the_pipeline_what_it_is(fai
     (line,) = [line for line in done.err.splitlines() if line.startswith("next")]
     assert line.endswith("--var 'who=all of you' --set steps.greet.max_prompt=1M --output elsewhere")
     (look,) = [line for line in done.err.splitlines() if line.startswith("look")]
-    again = here(*look.split()[2:])
+    again = here(*shlex.split(look)[2:])
     assert again.code == 0
     assert "r0" in again.out
 
@@ -287,7 +288,9 @@ def test_a_report_whose_reader_went_away_keeps_the_runs_verdict(failing: Path) -
 
 
 def test_closed_streams_do_not_change_the_verdict(project: Path) -> None:
-    done = subprocess.run(["bash", "-c", f"{sys.executable} -m llmpipe run {FILE} <&- >&- 2>&-"], check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"{shlex.quote(sys.executable)} -m llmpipe run {FILE} <&- >&- 2>&-"], check=False
+    )
     assert done.returncode == 0
     assert (project / "output" / "page.md").read_text() == "5 greeted\n"
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_a_reader_that_goes_away_is_no_fault(words: list[str]) -> None:
 
 
 def test_a_reader_that_takes_one_line_is_no_fault() -> None:
-    script = f"{sys.executable} -m llmpipe schema | head -n 1; echo ${{PIPESTATUS[0]}}"
+    script = f"{shlex.quote(sys.executable)} -m llmpipe schema | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["{", "0"]
     assert done.stderr == ""
@@ -57,7 +58,7 @@ def test_a_full_disk_behind_stdout_is_told() -> None:
 def test_closed_streams_are_no_fault(closing: str) -> None:
     for words, code in (("providers", 0), ("nonsense", 2), ("run", 2)):
         done = subprocess.run(
-            ["bash", "-c", f"{sys.executable} -m llmpipe {words} {closing}"],
+            ["bash", "-c", f"{shlex.quote(sys.executable)} -m llmpipe {words} {closing}"],
             capture_output=True,
             text=True,
             check=False,
