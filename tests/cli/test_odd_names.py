@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import PIPELINE
+from tests.cli.test_folders import by_the_modes
 from tests.cli.words import Done, here, process
 
 BYTE = "\udcff"  # how Python reads 0xff in a name
@@ -244,3 +245,21 @@ def test_json_and_result_files_give_back_every_text(project: Path) -> None:
         if "\0" not in text:  # no command line can hold it
             told = json.loads(fine(here("show", "last", "greet", text, "--json")).out)
             assert (told["key"], told["item"], told["output"]) == (text, {"id": text, "text": text}, text)
+
+
+@pytest.mark.parametrize("path", ["locked/rows.jsonl", "locked/*.jsonl", "shut.jsonl"])
+def test_data_that_may_not_be_read_is_one_message(path: str, project: Path) -> None:
+    locked = project / "pipelines/locked"
+    locked.mkdir()
+    for file in (locked / "rows.jsonl", project / "pipelines/shut.jsonl"):
+        shutil.copy(project / "pipelines/data/rows.jsonl", file)
+    (project / "pipelines/shut.jsonl").chmod(0)
+    locked.chmod(0)
+    (project / FILE).write_text(PIPELINE.replace("data/rows.jsonl", path))
+    try:
+        with by_the_modes():
+            for words in (("validate", FILE), ("plan", FILE), ("run", FILE)):
+                done = fine(here(*words), 2)
+                assert "D301" in done.out + done.err
+    finally:
+        locked.chmod(0o755)
