@@ -50,6 +50,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from llmpipe.frozen import frozen
 
 if TYPE_CHECKING:
+    from llmpipe.client.budget import Shortfall
     from llmpipe.client.silence import Silence
     from llmpipe.types import Attempt, LLMRequest, Usage
 
@@ -500,8 +501,11 @@ class NotRecorded(CallFailed):
 
 
 class BudgetExceeded(CallFailed):
+    """`lack` says of which limit there is too little, and how much; None where it is not a matter of amounts."""
+
+    lack: Shortfall | None = None
     code = "P460"
-    title = "the budget is used up"
+    title = "the budget has no room for the next call"
     advice = "Raise `budget` or pass --max-cost, then --resume: what was paid for is kept."
     exit_code = 6
 

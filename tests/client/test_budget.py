@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.client.budget import Amount, BudgetKeeper
+from llmpipe.client.budget import Amount, BudgetKeeper, Margin, Shortfall
 from llmpipe.errors import BudgetExceeded
 from llmpipe.policy import Budget
 
@@ -33,7 +33,7 @@ def test_never_a_cent_a_token_or_a_call_above_the_budget(
 
     async def call(keeper: BudgetKeeper, cents: int, share: int, turns: int, stop: bool) -> None:
         bound = usd(cents, cents)
-        reservation = await keeper.reserve(bound)
+        reservation = await keeper.reserve(lambda: bound)
         try:
             for _ in range(turns):
                 await asyncio.sleep(0)
@@ -64,8 +64,8 @@ def test_never_a_cent_a_token_or_a_call_above_the_budget(
 def test_what_does_not_fit_waits_for_open_reservations_and_goes_on_with_what_they_left() -> None:
     async def main() -> None:
         keeper = BudgetKeeper(Budget(usd=Decimal("1.00")))
-        first = await keeper.reserve(usd(80))
-        second = asyncio.create_task(keeper.reserve(usd(50)))
+        first = await keeper.reserve(lambda: usd(80))
+        second = asyncio.create_task(keeper.reserve(lambda: usd(50)))
         await asyncio.sleep(0.01)
         assert not second.done()
         keeper.settle(first, usd(10))
@@ -79,11 +79,11 @@ def test_when_nothing_is_open_what_does_not_fit_is_exceeded_and_says_by_what() -
     async def main() -> None:
         keeper = BudgetKeeper(Budget(usd=Decimal("2.00")), spent_usd=Decimal("1.75"))
         with pytest.raises(
-            BudgetExceeded, match=r"\$1\.75 of \$2\.00 are spent, the next call may cost \$0\.26"
+            BudgetExceeded, match=r"\$1\.75 spent, it may cost up to \$0\.26, the limit is \$2\.00"
         ) as caught:
-            await keeper.reserve(usd(26))
+            await keeper.reserve(lambda: usd(26))
         assert caught.value.sent is False
-        assert (await keeper.reserve(usd(25))).open
+        assert (await keeper.reserve(lambda: usd(25))).open
 
     asyncio.run(main())
 
@@ -91,8 +91,11 @@ def test_when_nothing_is_open_what_does_not_fit_is_exceeded_and_says_by_what() -
 def test_those_who_wait_fail_when_the_last_reservation_left_too_little() -> None:
     async def main() -> None:
         keeper = BudgetKeeper(Budget(usd=Decimal("1.00")))
-        first = await keeper.reserve(usd(90))
-        large, small = asyncio.create_task(keeper.reserve(usd(50))), asyncio.create_task(keeper.reserve(usd(5)))
+        first = await keeper.reserve(lambda: usd(90))
+        large, small = (
+            asyncio.create_task(keeper.reserve(lambda: usd(50))),
+            asyncio.create_task(keeper.reserve(lambda: usd(5))),
+        )
         await asyncio.sleep(0)
         keeper.settle(first, usd(90))
         with pytest.raises(BudgetExceeded):
@@ -105,24 +108,24 @@ def test_those_who_wait_fail_when_the_last_reservation_left_too_little() -> None
 @pytest.mark.parametrize(
     ("budget", "spent", "words"),
     [
-        (Budget(calls=3), {"spent_calls": 3}, "3 of 3 calls"),
-        (Budget(tokens=1_000), {"spent_tokens": 1_000}, "1,000 of 1,000 tokens"),
+        (Budget(calls=3), {"spent_calls": 3}, "3 calls are made, the limit is 3"),
+        (Budget(tokens=1_000), {"spent_tokens": 1_000}, "1,000 tokens used, it may take up to 1, the limit is 1,000"),
     ],
 )
 def test_calls_and_tokens_of_earlier_processes_count(budget: Budget, spent: dict[str, Any], words: str) -> None:
     with pytest.raises(BudgetExceeded, match=words):
-        asyncio.run(BudgetKeeper(budget, **spent).reserve(usd(0, 1)))
+        asyncio.run(BudgetKeeper(budget, **spent).reserve(lambda: usd(0, 1)))
 
 
 def test_money_is_not_spent_on_a_model_of_unknown_price() -> None:
     with pytest.raises(BudgetExceeded, match="no known price"):
-        asyncio.run(BudgetKeeper(Budget(usd=Decimal(1))).reserve(Amount(None, 1, 1)))
+        asyncio.run(BudgetKeeper(Budget(usd=Decimal(1))).reserve(lambda: Amount(None, 1, 1)))
 
 
 def test_without_a_limit_in_money_an_unknown_price_is_counted_apart() -> None:
     async def main() -> None:
         keeper = BudgetKeeper(Budget(calls=5))
-        keeper.settle(await keeper.reserve(Amount(None, 1, 1)), Amount(None, 1, 1))
+        keeper.settle(await keeper.reserve(lambda: Amount(None, 1, 1)), Amount(None, 1, 1))
         assert (keeper.unpriced_calls, keeper.spent_usd, keeper.spent_calls) == (1, 0, 1)
 
     asyncio.run(main())
@@ -134,13 +137,13 @@ def test_the_wall_limit_stops_new_calls_and_those_who_wait() -> None:
     async def main() -> None:
         keeper = BudgetKeeper(Budget(wall_s=60, calls=1), clock=lambda: now[0])
         assert keeper.left_s() == 60
-        await keeper.reserve(usd(0))
+        await keeper.reserve(lambda: usd(0))
         now[0] = 159.95
         with pytest.raises(BudgetExceeded, match="wall limit of 60 s"):
-            await keeper.reserve(usd(0))
+            await keeper.reserve(lambda: usd(0))
         now[0] = 161
         with pytest.raises(BudgetExceeded, match="wall limit"):
-            await keeper.reserve(usd(0))
+            await keeper.reserve(lambda: usd(0))
         assert keeper.left_s() == 0
 
     asyncio.run(main())
@@ -149,9 +152,52 @@ def test_the_wall_limit_stops_new_calls_and_those_who_wait() -> None:
 def test_settling_twice_counts_once() -> None:
     async def main() -> None:
         keeper = BudgetKeeper(Budget(calls=5))
-        reservation = await keeper.reserve(usd(1))
+        reservation = await keeper.reserve(lambda: usd(1))
         keeper.settle(reservation, usd(1))
         keeper.settle(reservation, usd(1))
         assert keeper.spent_calls == 1
 
     asyncio.run(main())
+
+
+def test_a_margin_holds_for_those_who_wait_already() -> None:
+    """The first reply takes five times what was reserved: the one that waits is asked anew and no longer fits."""
+
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(usd=Decimal("1.00")))
+        margins = [1]
+        first = await keeper.reserve(lambda: usd(60))
+        second = asyncio.create_task(keeper.reserve(lambda: usd(50 * margins[0])))
+        await asyncio.sleep(0)
+        margins[0] = 5
+        keeper.settle(first, usd(40))
+        with pytest.raises(BudgetExceeded, match=r"\$0\.40 spent, it may cost up to \$2\.50"):
+            await second
+
+    asyncio.run(main())
+
+
+def test_a_margin_only_grows() -> None:
+    keeper = BudgetKeeper(margins={"a/b": Margin(1.5, 10)})
+    keeper.raise_margin("a/b", Margin(1.2, 90))
+    assert keeper.margin("a/b") == Margin(1.5, 90)
+    assert keeper.margin("a/c") == Margin()
+
+
+HELD = "more reserved for calls whose usage is not known"
+
+
+@pytest.mark.parametrize(
+    ("spent", "held", "more", "limit", "words"),
+    [
+        ("0.1701", "0", "0.1339", "0.30", "$0.17 spent, it may cost up to $0.14, the limit is $0.30"),
+        ("0.4859", "0.17", "0.0245", "0.50", f"$0.32 spent, $0.17 {HELD}, it may cost up to $0.03, the limit is $0.50"),
+        ("0.0051", "0", "0.0052", "0.01", "$0.0051 spent, it may cost up to $0.0052, the limit is $0.0100"),
+        ("0.9900001", "0", "0.01", "1", "$0.990000 spent, it may cost up to $0.010000, the limit is $1.000000"),
+    ],
+)  # fmt: skip
+def test_a_shortfall_is_said_in_figures_that_do_not_fit(
+    spent: str, held: str, more: str, limit: str, words: str
+) -> None:
+    lack = Shortfall("usd", *(Decimal(value) for value in (spent, held, more, limit)))
+    assert str(lack) == f"stopped before the next call: {words}"

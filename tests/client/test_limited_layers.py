@@ -237,11 +237,11 @@ class TestBudget:
                 one(client(endless, budget=keeper))
         assert not server.requests
 
-    def test_the_reservation_bounds_the_prompt_by_its_bytes(self) -> None:
-        keeper = BudgetKeeper(Budget(tokens=20_000))
-        with FaultServer() as server, pytest.raises(BudgetExceeded):
-            one(client(model(server), budget=keeper), prompt="ä" * 10_000)
-        assert not server.requests
+    def test_the_reservation_bounds_the_prompt_by_what_its_script_may_take(self) -> None:
+        for prompt, tokens in (("ä" * 10_000, 15_000), ("ግ" * 5_000, 15_000), ("word " * 4_000, 8_000)):
+            with FaultServer() as server, pytest.raises(BudgetExceeded):
+                one(client(model(server), budget=BudgetKeeper(Budget(tokens=tokens))), prompt=prompt)
+            assert not server.requests
 
 
 class TestReplies:

@@ -159,7 +159,8 @@ def _run(
         return replace(
             report,
             notes=tuple(note for note in report.notes if note not in display.told),
-            next_command=report.next_command and console.redact(report.next_command + _same_flags(args)),
+            next_command=report.next_command
+            and console.redact(report.next_command + _same_flags(args, report.next_flags)),
         )
     except LockHeld as held:
         if args.lock != "skip":
@@ -185,15 +186,22 @@ def start_apart() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _same_flags(args: argparse.Namespace) -> str:
-    """The flags that make the pipeline what it is: a command that goes on with the run needs them too."""
+def _same_flags(args: argparse.Namespace, raised: tuple[str, ...]) -> str:
+    """The flags that make the pipeline what it is: a command that goes on with the run needs them too.
+
+    `raised` are limits that it needs instead of those that were given.
+    """
     from llmpipe.shell_text import joined
+
+    replaced = {value.partition("=")[0] for value in raised}
 
     words = [word for name in ("var", "vars_file", "allow_read") for value in getattr(args, name)
              for word in (_flag(name), value)]  # fmt: skip
-    words += [word for value in args.sets for word in ("--set", value)]
+    words += [word for value in args.sets if value.partition("=")[0] not in replaced for word in ("--set", value)]
     for name in ("limit", "key", "max_cost", "output"):
-        words += [_flag(name), str(getattr(args, name))] if getattr(args, name) is not None else []
+        is_given = getattr(args, name) is not None and _flag(name) not in replaced
+        words += [_flag(name), str(getattr(args, name))] if is_given else []
+    words += raised
     words += ["--allow-python"] if args.allow_python else []
     return f" {joined(words)}" if words else ""
 

@@ -101,6 +101,13 @@ def write_price(price: Price, *, hour: bool = False) -> Decimal:
     return max(usual, price.input * _WRITE_1H) if price.cache_write_1h is None else price.cache_write_1h
 
 
+def dearest_input(price: Price, *, asks_for_cache: bool) -> Decimal:
+    """What a million tokens of input cost at most, if the provider writes them all to its cache."""
+    if asks_for_cache:
+        return max(price.input, write_price(price, hour=True))
+    return price.input if price.cache_write is None else max(price.input, price.cache_write)
+
+
 def as_of() -> str:
     """The day of the snapshot, as an ISO date."""
     return str(_snapshot()["as_of"])

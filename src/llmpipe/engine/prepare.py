@@ -253,17 +253,20 @@ def make_client(
     redactor: Redactor, note: Any, logger: RunLogger, providers: Mapping[str, Any],
 ) -> LLMClient:  # fmt: skip
     """The client of a run: its models, the project's cache, the budget with what earlier processes spent."""
-    from llmpipe.client.budget import BudgetKeeper
+    from llmpipe.client.budget import BudgetKeeper, Margin
     from llmpipe.client.client import LLMClient
     from llmpipe.client.disk_cache import DiskCache
     from llmpipe.client.proxies import Proxies
 
-    before = spent(ledger)
+    before, held = spent(ledger), Spending.of(ledger)
     budget = BudgetKeeper(
         effective_budget(pipeline, options),
         spent_usd=before.usd or Decimal(0),
         spent_tokens=before.tokens,
         spent_calls=before.calls,
+        held_usd=held.held_usd,
+        held_tokens=held.held_tokens,
+        margins={model: Margin(output=longest) for model, longest in spending.overlong(ledger).items()},
     )
     models, proxies = limited_models(pipeline, options), Proxies.from_environment(environment.variables.get)
     return LLMClient(

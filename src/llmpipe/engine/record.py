@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmpipe.config.fingerprint import Fingerprint
 from llmpipe.config.pipeline import Pipeline, Scope
+from llmpipe.engine import prepare
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.evidence import remove_orphans
 from llmpipe.engine.files import read_json, write_json
@@ -24,6 +25,7 @@ from llmpipe.engine.run_file import closing, opening, previous, schemas_sent, up
 from llmpipe.engine.runs import RUN_FILE
 from llmpipe.engine.spending import Spending
 from llmpipe.engine.state import RunState
+from llmpipe.engine.sufficient import sufficient
 from llmpipe.engine.unchanged import is_unchanged
 from llmpipe.engine.verdict import causes, count_step, disagreements
 from llmpipe.errors import InternalError, ItemError, LlmpipeError, ProviderDown
@@ -147,6 +149,7 @@ class Record:
             no_model_called=not self._asks and any(step.kind == "model" for step in steps),
             previous=self._previous,
             next_command=self._next_command(steps, code),
+            next_flags=self._next_flags(run, reader, steps),
             problem=run.stopped.problem if run.stopped is not None else None,
             empty=() if stopped else self._empty(run, reader, numbers),
             notes=notes,
@@ -228,6 +231,14 @@ class Record:
         if any(counts.failed for counts in steps):
             return f"{run} --retry-failed {id}"
         return ""
+
+    def _next_flags(self, run: RunState, reader: LedgerReader, steps: tuple[StepCounts, ...]) -> tuple[str, ...]:
+        lack = run.stopped.lack if run.stopped is not None else None
+        if lack is None:
+            return ()
+        budget = prepare.effective_budget(self._pipeline, self._options)
+        left = {s.id: max(s.items, run.tallies[s.id].expected_items) - s.items + s.unsent for s in steps}
+        return sufficient(budget, lack, prepare.spent(reader), steps, left)
 
     def _write(self, report: RunReport, duration_s: float) -> None:
         self._data |= closing(report, self._pipeline, duration_s=duration_s)

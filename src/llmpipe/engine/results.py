@@ -104,6 +104,7 @@ class RunReport:
     no_model_called: bool = False  # every answer came from echo
     previous: str = ""  # the previous run's verdict, for cron's mail
     next_command: str = ""  # what continues or repairs this run
+    next_flags: tuple[str, ...] = ()  # that it needs besides, where a limit has to be raised
     problem: Problem | None = None  # what is wrong with a data file, found before anything was sent
     empty: tuple[str, ...] = ()  # the datasets that have no rows
     notes: tuple[str, ...] = ()  # lines for people: what was carried over, what may have been billed …

@@ -71,3 +71,12 @@ def spent(ledger: LedgerReader) -> tuple[Decimal, int, int]:
     )
     usd, tokens, calls = ledger.rows(sums)[0]
     return Decimal(str(usd)), tokens, calls
+
+
+def overlong(ledger: LedgerReader) -> Mapping[str, int]:
+    """By "provider/model-id": tokens of the longest answer among the replies that took more than was reserved."""
+    sql = (
+        "SELECT model, MAX(output_tokens) FROM attempts"
+        " WHERE reserved_tokens > 0 AND input_tokens + output_tokens > reserved_tokens GROUP BY model"
+    )
+    return dict(ledger.rows(sql))

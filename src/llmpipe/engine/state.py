@@ -23,6 +23,7 @@ from llmpipe.frozen import frozen
 from llmpipe.types import Usage
 
 if TYPE_CHECKING:
+    from llmpipe.client.budget import Shortfall
     from llmpipe.client.client import LLMClient
     from llmpipe.client.redact import Redactor
 
@@ -39,6 +40,7 @@ class Stop:
     status: str = "stopped"
     patience_s: float | None = None
     problem: Problem | None = None  # what is wrong with a data file, found before anything was sent
+    lack: Shortfall | None = None  # of the budget
 
 
 @dataclass(slots=True)

@@ -164,7 +164,8 @@ class StepRunner:
         """True if the error says that the run has to stop rather than that this item failed."""
         run = self._run
         if isinstance(err, ProviderDown | RetryAllowanceSpent) or (isinstance(err, _STOPPERS) and not err.sent):
-            run.stop(Stop(f"{err.title}: {err}", err.exit_code))
+            lack = err.lack if isinstance(err, BudgetExceeded) else None
+            run.stop(Stop(str(lack) if lack is not None else f"{err.title}: {err}", err.exit_code, lack=lack))
             return True
         return err.account and run.stopping()
 

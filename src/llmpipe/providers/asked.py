@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from llmpipe.frozen import frozen
-from llmpipe.providers.estimate import PER_TURN, estimate_tokens
+from llmpipe.providers.estimate import PER_TURN, estimate_tokens, most_tokens
 from llmpipe.providers.table import Target
 from llmpipe.structured.messages import prompt_instructions
 from llmpipe.structured.reduce import Reduced, reduce_for
 from llmpipe.types import LLMRequest, Message
 
 _KEPT = 64
+_AROUND = 96  # tokens of a template's own system message, as that of gpt-oss
+_AROUND_SCHEMA = 512  # a provider's own instructions for structured output
 
 
 @frozen
@@ -106,6 +108,30 @@ def estimate_sent(request: LLMRequest, target: Target) -> int:
     given = asked(request, target)
     native = _of(request.schema, target).tokens if request.schema is not None and given.schema is not None else 0
     return sum(estimate_tokens(turn.content) + PER_TURN for turn in given.turns) + native
+
+
+def most_sent(request: LLMRequest, target: Target) -> int:
+    """A number of input tokens that a provider hardly counts above for `request`: more than `estimate_sent`.
+
+    Beside the turns and the schema stands what chat templates and providers put around them.
+    """
+    given = asked(request, target)
+    most = _AROUND + sum(most_tokens(turn.content) + 2 * PER_TURN for turn in given.turns)
+    if given.native is not None:
+        most += _AROUND_SCHEMA
+    if request.schema is not None and given.schema is not None:
+        most += most_tokens(_json(given.schema))
+    if request.extra:
+        most += most_tokens(_json(dict(request.extra)))
+    return most
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def native_name(request: LLMRequest, target: Target) -> str | None:

@@ -1,41 +1,42 @@
-"""Reserves an upper bound of what an attempt may cost before it is sent, and settles what it did cost."""
+"""Reserves what an attempt may cost before it is sent, and settles what it did cost."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass
 from decimal import Decimal
 
-from llmpipe.client.budget import Amount, BudgetKeeper
+from llmpipe.client.budget import Amount, BudgetKeeper, Margin
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.journal import waiting
-from llmpipe.client.prices import MILLION, bills, cost_of, highest_price
+from llmpipe.client.prices import MILLION, bills, cost_of, dearest_input, highest_price
 from llmpipe.errors import BudgetExceeded, CallFailed
-from llmpipe.types import Attempt, LLMRequest, LLMResponse, Usage
+from llmpipe.providers.asked import most_sent
+from llmpipe.types import Attempt, LLMResponse, Usage
 
 NOTHING = Amount()
 ONE_CALL = Amount(calls=1)
-PER_TURN = 32  # what a chat template may put around a turn
-OVERHEAD = 64  # what a provider may add to any request
-SCHEMA_OVERHEAD = 512  # its own instructions for structured output
 
 
 def budgeted(inner: Handler, deps: Deps) -> Handler:
     """Keep every attempt within the budget and say what the answer cost.
 
     It stands after the gate, so that waiting calls reserve nothing. Every attempt counts: with what it used if that is
-    known, with its whole reservation if it may have been billed (facts B2.8), with nothing but the call otherwise.
+    known, with its whole reservation if it may have been billed (facts B2.8), with nothing but the call otherwise. A
+    reply that took more than was reserved raises the margin of its model, for those who wait for their turn too.
     """
 
     async def handle(call: Call) -> LLMResponse:
         keeper = deps.budget
         if keeper is None:
             return _priced(call, await inner(call))
-        bound = upper_bound(call, keeper)
+        bound = _bound(call, keeper)
         with waiting(call):
-            reservation = await keeper.reserve(bound)
-        call.reserved = bound
+            reservation = await keeper.reserve(bound.amount)
+        call.reserved = reservation.amount
         made = len(call.attempts)
-        used = NOTHING
+        used, is_known = NOTHING, True
         try:
             return _priced(call, await inner(call))
         except CallFailed as err:
@@ -43,32 +44,72 @@ def budgeted(inner: Handler, deps: Deps) -> Handler:
             raise
         finally:
             if len(call.attempts) > made:
-                used = _used(call, bound, call.attempts[-1])
-            keeper.settle(reservation, used)
+                used, is_known = _used(call, bound, reservation.amount, call.attempts[-1])
+            keeper.settle(reservation, used, is_known=is_known)
 
     return handle
 
 
 def upper_bound(call: Call, keeper: BudgetKeeper) -> Amount:
-    """What the attempt can cost at most. A token is a byte of text at least, so bytes bound the input from above.
+    """What the attempt may cost, as it would be reserved now.
 
     Raises BudgetExceeded for a request without an output limit where money or tokens are limited.
     """
-    if not bills(call.model.provider):
-        return ONE_CALL
+    return _bound(call, keeper).amount()
+
+
+@dataclass(slots=True)
+class _Bound:
+    """What an attempt may take: `fixed`, or its tokens, more where replies of the model have taken more before."""
+
+    keeper: BudgetKeeper
+    model: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    prices: tuple[Decimal, Decimal] | None = None  # of a token of input and of output; None: not known
+    fixed: Amount | None = None
+
+    def amount(self) -> Amount:
+        if self.fixed is not None:
+            return self.fixed
+        margin = self.keeper.margin(self.model)
+        most = math.ceil(self.input_tokens * margin.input)
+        output = max(self.output_tokens, margin.output)
+        usd = None if self.prices is None else most * self.prices[0] + output * self.prices[1]
+        return Amount(usd, most + output, 1)
+
+    def learn(self, usage: Usage, usd: Decimal | None) -> None:
+        """Raise the model's margin by a reply that took more than was reserved for it."""
+        if self.fixed is not None or usage.input_tokens is None or usage.output_tokens is None:
+            return
+        output = usage.output_tokens if usage.output_tokens > self.output_tokens else 0
+        self.keeper.raise_margin(self.model, Margin(usage.input_tokens / self.input_tokens, output))
+        amount = self.amount()
+        if usd is not None and amount.usd and usd > amount.usd:  # a price that was not foreseen
+            more = float(usd / amount.usd)
+            margin = self.keeper.margin(self.model)
+            self.keeper.raise_margin(self.model, Margin(margin.input * more, math.ceil(margin.output * more)))
+
+
+def _bound(call: Call, keeper: BudgetKeeper) -> _Bound:
+    model = call.model
+    price = highest_price(model)
+    if not bills(model.provider):
+        return _Bound(keeper, model.label, fixed=ONE_CALL)
     if not keeper.counts_input:
-        return ONE_CALL if highest_price(call.model) is not None else Amount(None, 0, 1)
-    price = highest_price(call.model)
+        return _Bound(keeper, model.label, fixed=ONE_CALL if price is not None else Amount(None, 0, 1))
     if price is not None and price.input == price.output == 0 and keeper.budget.tokens is None:
-        return ONE_CALL
+        return _Bound(keeper, model.label, fixed=ONE_CALL)
     output = output_limit(call)
     if output is None:
-        error = BudgetExceeded(f"{call.model.label} has no max_output_tokens, so its cost has no upper bound")
+        error = BudgetExceeded(f"{model.label} has no max_output_tokens, so its cost has no upper bound")
         error.sent = False
         raise error
-    most = _most_input(call.request)
-    usd = None if price is None else (most * price.input + output * price.output) / MILLION
-    return Amount(usd, most + output, 1)
+    prices = None
+    if price is not None:
+        asks_for_cache = "cache_control" in json.dumps(dict(call.request.extra), default=str)
+        prices = (dearest_input(price, asks_for_cache=asks_for_cache) / MILLION, price.output / MILLION)
+    return _Bound(keeper, model.label, most_sent(call.request, call.target), output, prices)
 
 
 def output_limit(call: Call) -> int | None:
@@ -77,30 +118,17 @@ def output_limit(call: Call) -> int | None:
     return call.target.dialect.default_output_tokens if own is None else own
 
 
-def _most_input(request: LLMRequest) -> int:
-    size = OVERHEAD + sum(len(turn.content.encode("utf-8", "replace")) + PER_TURN for turn in request.turns())
-    if request.schema is not None:
-        size += SCHEMA_OVERHEAD + 2 * len(
-            json.dumps(dict(request.schema), ensure_ascii=True)
-        )  # once natively, once in the prompt
-    if request.extra:
-        size += len(json.dumps(dict(request.extra), ensure_ascii=True, default=str))
-    return size
-
-
 def _priced(call: Call, response: LLMResponse) -> LLMResponse:
     return response.having(cost_usd=cost_of(call.model, response.usage))
 
 
-def _used(call: Call, bound: Amount, attempt: Attempt) -> Amount:
-    """What the attempt used; where nobody knows it, what was reserved."""
+def _used(call: Call, bound: _Bound, reserved: Amount, attempt: Attempt) -> tuple[Amount, bool]:
+    """What the attempt used, and whether it is known; where it is not, that is what was reserved."""
     if attempt.billed == "no" or not bills(call.model.provider):
-        return Amount(_zero(bound), 0, 1)
+        return Amount(None if reserved.usd is None else Decimal(0), 0, 1), True
     usage = attempt.usage or Usage()
     if usage.input_tokens is None or usage.output_tokens is None:
-        return bound
-    return Amount(cost_of(call.model, usage), usage.input_tokens + usage.output_tokens, 1)
-
-
-def _zero(bound: Amount) -> Decimal | None:
-    return None if bound.usd is None else Decimal(0)
+        return reserved, False
+    usd = cost_of(call.model, usage)
+    bound.learn(usage, usd)
+    return Amount(usd, usage.input_tokens + usage.output_tokens, 1), True
