@@ -128,6 +128,7 @@ class Attempt:
     usage: Usage | None = None
     raw: str | None = None  # the body of a reply that was not an answer, bounded and redacted
     provider_request_id: str | None = None
+    masked: tuple[str, ...] = ()  # the key variables whose values the reply held; what is written of it has them not
 
 
 @frozen

@@ -23,15 +23,15 @@ def test_the_process_wins_over_dotenv(tmp_path: Path, monkeypatch: pytest.Monkey
     environment = Environment.load(tmp_path)
     assert [environment.secret(f"{n}_API_KEY") for n in "ABCD"] == ["from-process", "from-file", "from-file", None]
     assert [environment.origin(f"{n}_API_KEY") for n in "ABD"] == ["environment", ".env", ""]
-    assert environment.resolved == ("from-process", "from-file")
+    assert environment.handed_out == {"A_API_KEY": "from-process", "B_API_KEY": "from-file", "C_API_KEY": "from-file"}
 
 
 def test_only_what_was_handed_out_is_a_known_secret() -> None:
     environment = Environment({"ONE_API_KEY": "aaa", "TWO_API_KEY": "bbb"})
     assert environment.has("ONE_API_KEY")
-    assert environment.resolved == ()
+    assert environment.handed_out == {}
     environment.secret("TWO_API_KEY")
-    assert environment.resolved == ("bbb",)
+    assert tuple(environment.handed_out.values()) == ("bbb",)
     assert "aaa" not in repr(environment)
     assert "bbb" not in repr(environment)
 

@@ -28,7 +28,9 @@ class OutputClosed(OutputLost):
 class Console:
     """Standard output for results, standard error for people.
 
-    `redact` and `crash_folder` are filled in by a command as soon as it knows the secrets and the project.
+    `redact`, `without_keys` and `crash_folder` are filled in by a command as soon as it knows the secrets and the
+    project. Every line goes through `without_keys` last, when what nobody sees has left it; `redact` is for messages
+    that are no data.
     """
 
     def __init__(self, out: TextIO | None, err: TextIO | None, *, variable: Callable[[str], str | None]) -> None:
@@ -36,6 +38,7 @@ class Console:
         self.err_stream = err
         self.variable = variable
         self.redact: Callable[[str], str] = str
+        self.without_keys: Callable[[str], str] = str
         self.crash_folder: Path | None = None
 
     def out(self, text: str) -> None:
@@ -43,7 +46,7 @@ class Console:
         if self.out_stream is None:
             raise OutputClosed("standard output is closed")
         try:
-            self.out_stream.write(_fitting(text, self.out_stream) + "\n")
+            self.out_stream.write(_fitting(self.without_keys(text), self.out_stream) + "\n")
         except BrokenPipeError as error:
             raise OutputClosed(str(error)) from error
         except (OSError, ValueError) as error:
@@ -73,7 +76,7 @@ class Console:
             return
         try:
             for text in texts:
-                self.err_stream.write(_fitting(text, self.err_stream) + "\n")
+                self.err_stream.write(_fitting(self.without_keys(text), self.err_stream) + "\n")
             self.err_stream.flush()
         except (OSError, ValueError):
             self.err_stream = None  # nobody left to tell; the exit code still says it

@@ -91,14 +91,15 @@ def _flag(dest: str) -> str:
 
 
 def prepare(console: Console, pipeline: Pipeline, environment: Environment, args: argparse.Namespace) -> None:
-    """Let a crash write below the run's output, without the values of keys."""
-    from llmpipe.client.redact import Redactor
+    """Let a crash write below the run's output, and print nothing with the value of a key."""
+    from llmpipe.engine.masking import redactor_for
     from llmpipe.providers.table import resolve
 
     for name in {name for model in pipeline.models.values() for name in resolve(model).api_key_envs}:
         environment.secret(name)  # so that a key pasted into the command line is known as one
     console.crash_folder = _output(args) or pipeline.root / "output"
-    console.redact = lambda text: Redactor(environment.resolved).text(text)
+    redactor = redactor_for(pipeline.models, environment.handed_out)
+    console.redact, console.without_keys = redactor.text, redactor.known
 
 
 def _output(args: argparse.Namespace) -> Path | None:
@@ -215,9 +216,13 @@ def _display(args: argparse.Namespace, console: Console) -> Display:
         return progress.Silent()
     encoding = stream.encoding or "utf-8"
     try:
-        write = progress.writer(stream.fileno(), encoding)
+        raw = progress.writer(stream.fileno(), encoding)
     except (OSError, ValueError):
         return progress.Silent()
+
+    def write(text: str) -> None:
+        raw(console.without_keys(text))
+
     if console.live():
         glyphs = UNICODE if encoding.lower().replace("-", "") == "utf8" else ASCII
         return progress.Shown(progress.Live(size=console.size, glyphs=glyphs), write)

@@ -86,6 +86,27 @@ def all_runs(output: Path, pipeline: str | None = None) -> list[RunInfo]:
     return sorted(found, key=lambda info: info.order, reverse=True)
 
 
+def mask_keys(console: Console, info: RunInfo) -> None:
+    """Print nothing with the value of a key that the run used, or that any provider would use here."""
+    from llmpipe.client.redact import Redactor
+    from llmpipe.config.environment import Environment
+    from llmpipe.engine.runs import run_document
+    from llmpipe.errors import ConfigError
+    from llmpipe.providers.rows import PROVIDERS
+
+    try:
+        environment = Environment.load(info.folder.parent.parent.parent)
+    except ConfigError:  # a faulty .env is no reason to show nothing
+        environment = Environment.load()
+    models = (run_document(info.folder) or {}).get("models", {}).values()
+    names = {model.get("key") for model in models} | {name for row in PROVIDERS.values() for name in row.key_vars}
+    for name in names - {None}:
+        environment.secret(name)
+    public = {str(model.get(field)).lower() for model in models for field in ("provider", "model", "origin")}
+    redactor = Redactor(environment.handed_out, public=frozenset(public))
+    console.redact, console.without_keys = redactor.text, redactor.known
+
+
 def pipeline_name(word: str | None) -> str | None:
     """A pipeline's name from what was typed: a name, or the path of a file whose stem or `name` it is."""
     if word is None or not word.endswith((".yaml", ".yml")):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmpipe.cli.parsing import OK, USAGE, CommandParser, epilog, examples, exit_codes, whole
-from llmpipe.cli.runs import pipeline_name
+from llmpipe.cli.runs import mask_keys, pipeline_name
 
 if TYPE_CHECKING:
     import argparse
@@ -55,6 +55,7 @@ def main(words: Sequence[str], console: Console) -> int:
     from llmpipe.engine.runs import find_run
 
     info = find_run(output_folder(args.output), args.run, pipeline_name(args.pipeline))
+    mask_keys(console, info)
     if args.step is None:
         return _run(info, args, console)
     if args.key is None:

@@ -243,7 +243,7 @@ class LLMClient:
         value = self._look_up(name)
         if value and self._keys.get(name) != value:
             self._keys[name] = value
-            self._parts.redactor.add([value])
+            self._parts.redactor.add({name: value})
         return value
 
     def _require_echo(self, target: Target) -> None:

@@ -7,11 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmpipe.frozen import frozen
 from llmpipe.json_text import writer
 from llmpipe.types import EMPTY, Attempt, LLMResponse, Usage
+
+if TYPE_CHECKING:
+    from llmpipe.client.redact import Redactor
 
 _USAGE = tuple(f.name for f in fields(Usage))
 _ATTEMPT = tuple((f.name, f.default) for f in fields(Attempt))
@@ -20,24 +23,34 @@ _MAGIC = b"llmpipe-response/1 "
 _DIGEST_END = len(_MAGIC) + 64
 
 
-def response_to_json(response: LLMResponse) -> bytes:
-    """The whole response as compact JSON in UTF-8; what has its default is left out. `output` has to be JSON data."""
-    return _dumped(_response_data(response))
+def response_to_json(response: LLMResponse, redactor: Redactor | None = None) -> bytes:
+    """The whole response as compact JSON in UTF-8; what has its default is left out. `output` has to be JSON data.
+
+    `redactor` masks the values of keys; where its text held one as it is, `response_from_json` puts that back, so that
+    a response that is used again is validated as it came.
+    """
+    return _encoded(_without_keys(_response_data(response), redactor))
 
 
-def response_from_json(data: bytes | str) -> LLMResponse:
+def response_from_json(data: bytes | str, redactor: Redactor | None = None) -> LLMResponse:
     """The response that `response_to_json` wrote. Raises ValueError for anything else."""
-    return _response_of(_loaded(data))
+    return _response_of(_loaded(data), redactor)
 
 
-def seal(response: LLMResponse, *, material: bytes, at: float) -> bytes:
+def seal(response: LLMResponse, *, material: bytes, at: float, redactor: Redactor | None = None) -> bytes:
     """The envelope of a stored answer: version, checksum, time of storing (epoch seconds), answer, key material.
 
     Kept of the answer is what the provider said; what belongs to one call alone (its id, attempts, validated output) is
-    not.
+    not. `redactor` masks the values of keys; material that held one no longer has the digest that is the cache's key,
+    so that stands beside it.
     """
     kept = {k: v for k, v in _response_data(response).items() if k not in _OF_ONE_CALL}
-    body = _dumped({"at": at, "response": kept}) + b"\n" + material
+    head: dict[str, Any] = {"at": at}
+    if redactor is not None and redactor.names(asked := material.decode("utf-8", "surrogatepass")):
+        head["key"] = hashlib.sha256(material).hexdigest()
+        material = _encoded(_written(redactor.known_data(json.loads(asked))))
+    answer = _without_keys(kept, redactor)
+    body = _encoded(f'{_written(head)[:-1]},"response":{answer}}}') + b"\n" + material
     return _MAGIC + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
 
 
@@ -50,7 +63,7 @@ class Stored:
     material: bytes
 
 
-def unseal(data: bytes, *, key: str) -> Stored | None:
+def unseal(data: bytes, *, key: str, redactor: Redactor | None = None) -> Stored | None:
     """What a sealed envelope holds; None if it is damaged, of another version, or of another key than `key`."""
     if not data.startswith(_MAGIC) or data[_DIGEST_END : _DIGEST_END + 1] != b"\n":
         return None
@@ -58,15 +71,16 @@ def unseal(data: bytes, *, key: str) -> Stored | None:
     if hashlib.sha256(body).hexdigest().encode("ascii") != data[len(_MAGIC) : _DIGEST_END]:
         return None
     head, _, material = body.partition(b"\n")
-    if hashlib.sha256(material).hexdigest() != key:
-        return None
     try:
         content = _loaded(head)
-        return Stored(_response_of(content["response"]), float(content["at"]), material)
+        if (content["key"] if "key" in content else hashlib.sha256(material).hexdigest()) != key:
+            return None
+        return Stored(_response_of(content["response"], redactor), float(content["at"]), material)
     except (ValueError, KeyError, TypeError):
         return None
 
 
+_PLACES = "keys_at"  # which key each mask of the text stands for
 _OF_ONE_CALL = frozenset({"request_id", "attempts", "output", "reasks", "cached", "cost_usd"})
 
 
@@ -101,9 +115,19 @@ def _usage_data(usage: Usage) -> dict[str, int]:
     return {name: value for name in _USAGE if (value := getattr(usage, name)) is not None}
 
 
-def _response_of(data: Any) -> LLMResponse:
+def _without_keys(data: dict[str, Any], redactor: Redactor | None) -> str:
+    text = _written(data)
+    if redactor is None or redactor.known(text) is text:
+        return text
+    places = redactor.places(data["text"])
+    return _written(redactor.known_data(data) | ({_PLACES: places} if places else {}))
+
+
+def _response_of(data: Any, redactor: Redactor | None) -> LLMResponse:
     try:
-        known = {name: data[name] for name in data}
+        known = {name: data[name] for name in data if name != _PLACES}
+        if redactor is not None and _PLACES in data:
+            known["text"] = redactor.restored(data["text"], data[_PLACES])
         if "usage" in known:
             known["usage"] = Usage(**known["usage"])
         if "attempts" in known:
@@ -123,8 +147,7 @@ def _attempt_of(data: Mapping[str, Any]) -> Attempt:
     return Attempt(**{**data, "usage": None if usage is None else Usage(**usage)})
 
 
-def _dumped(data: Any) -> bytes:
-    text = _written(data)
+def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # a reply may hold a lone surrogate; it must come back as it went in
 
 

@@ -1,31 +1,42 @@
-"""Takes secrets out of everything that is written down: by value, in every form in which a value may be quoted.
+"""Takes real keys out of everything that is written down: by value, in every form in which a value may be quoted.
 
 A value is looked for in every spelling (client/spellings.py): raw, URL-encoded, escaped as JSON, Python and HTML do,
-broken over lines, in hexadecimal, in base64 (both alphabets, at each of the three offsets at which it may stand in a
-longer text). Where a text was cut, what is left of a value at its ends goes too. Beside the known values, what looks
-like a key is taken out, for keys that were never ours: a provider that echoes another one, a proxy's own.
+broken over lines, with characters between that nobody sees, in hexadecimal, in base64 (both alphabets, at each of the
+three offsets at which it may stand in a longer text). Only what can be a real key is looked for (client/key_values.py),
+and only where it is a whole token: data may hold the same letters within a longer name.
+
+Data (rows, responses, results) loses such values and nothing else: `known`, `known_data`. Messages lose more: what a
+cut has left of a value at the ends of a text, and what looks like a key, for keys that were never ours: a provider that
+echoes another one, a proxy's own.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from llmpipe.client.spellings import fragments, mixed, whole_forms
+from llmpipe.client.key_values import can_be_key
+from llmpipe.client.spellings import (
+    UNSEEN,
+    UNSEEN_ESCAPED,
+    encoded_forms,
+    fragments,
+    is_within_a_token,
+    mixed,
+    spread,
+    whole_forms,
+)
 from llmpipe.late import late
 
 MASK = "[redacted]"
-SHORTEST = 6  # a shorter value would take ordinary words out of results
-SHORTEST_ALONE = 4  # such a value is taken out of errors and logs where it stands by itself
 _END = 400  # characters at the ends of a text in which what a cut has left of a value may begin
 _LEAST_LEFT = 8  # characters of a value that was cut; fewer tell nobody anything
-# What people put into a variable for a server that wants some key; taken out, it would cost words of every answer.
-_PLACEHOLDERS = frozenset(
-    "none null test dummy empty fake local unused anything placeholder ollama lm-studio lmstudio not-needed not-used "
-    "no-key no-key-required sk-no-key-required dummy-key fake-key test-key api-key your-api-key changeme".split()
-)
+_UNSEEN = late(UNSEEN)
+_UNSEEN_ESCAPED = late(rf"\\{UNSEEN_ESCAPED}")
 # What has to be in a text (in lower case) before an expression is worth trying, and the expression. A part named `head`
 # stays, so that a line of JSON stays one.
 _SHAPES = tuple(
@@ -48,63 +59,85 @@ _SHAPES = tuple(
 
 
 class Redactor:
-    """Takes secrets out of texts. `values` are the known ones; `shapes`: also what looks like a key."""
+    """Takes keys out of texts.
 
-    def __init__(self, values: Iterable[str] = (), *, shapes: bool = True) -> None:
-        self._values: set[str] = set()
+    `values` are those of key variables, by the variable's name where it is known; what cannot be a real key, or is one
+    of the `public` names (in lower case), is left alone. `shapes`: messages also lose what looks like a key.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, str] | Iterable[str] = (),
+        *,
+        shapes: bool = True,
+        public: frozenset[str] = frozenset(),
+    ) -> None:
         self._shapes = _SHAPES if shapes else ()
-        self._forms: tuple[str, ...] = ()
-        self._pattern = re.compile("(?!)")
-        self._alone: re.Pattern[str] | None = None
-        self._fragments: tuple[tuple[str, str], ...] = ()  # (fragment, the value that it is of)
-        self._ends: tuple[tuple[str, str, str], ...] = ()  # a value, and what its beginning and its end begin with
-        self._mixed: dict[str, re.Pattern[str] | None] = {}
+        self._public = public
+        self._known: dict[str, _Key] = {}
+        self._keys: tuple[_Key, ...] = ()
         self.add(values)
 
-    def add(self, values: Iterable[str]) -> None:
-        """Know more values; of short ones see SHORTEST, and words that stand for a key are no secrets."""
-        given = {value for value in values if value and value.strip().lower() not in _PLACEHOLDERS}
-        new = {value for value in given if len(value) >= SHORTEST_ALONE} - self._values
-        if not new:
-            return
-        self._values |= new
-        long = [value for value in self._values if len(value) >= SHORTEST]
-        forms = {form for value in long for form in whole_forms(value) if len(form) >= SHORTEST}
-        self._forms = tuple(sorted(forms, key=len, reverse=True))
-        self._pattern = re.compile("|".join(map(re.escape, self._forms)) or "(?!)")
-        self._fragments = tuple((fragment, value) for value in long for fragment in fragments(value))
-        self._ends = tuple((value, value[:_LEAST_LEFT], value[-_LEAST_LEFT:]) for value in long)
-        short = "|".join(re.escape(value) for value in self._values if len(value) < SHORTEST)
-        self._alone = re.compile(rf"(?<![\w-])(?:{short})(?![\w-])") if short else None
+    def add(self, values: Mapping[str, str] | Iterable[str]) -> None:
+        """Know more values."""
+        named = values.items() if isinstance(values, Mapping) else (("", value) for value in values)
+        fresh = [(name, value) for name, value in named if value not in self._known and self.is_masked(value)]
+        self._known.update((value, _Key(name, value)) for name, value in fresh)
+        if fresh:  # longer ones first: one may begin with another
+            self._keys = tuple(sorted(self._known.values(), key=lambda key: -len(key.value)))
+
+    def is_masked(self, value: str) -> bool:
+        """Whether a value of a key variable is taken out of what is written."""
+        return can_be_key(value) and value.strip().lower() not in self._public
 
     def known(self, text: str) -> str:
-        """`text` without the known values; what merely looks like a key stays."""
-        # Looking for a form with `in` costs a thirtieth of an alternation that finds nothing.
-        for form in self._forms:
-            if form in text:
-                text = self._pattern.sub(MASK, text)
-                break
-        return self._thoroughly(text) if "\\u" in text or "%" in text or "&" in text else text
-
-    def _thoroughly(self, text: str) -> str:
-        """`text` without the values in mixed spellings."""
-        for value in dict.fromkeys(value for fragment, value in self._fragments if fragment in text):
-            if value not in self._mixed:
-                self._mixed[value] = mixed(value)
-            pattern = self._mixed[value]
-            text = text if pattern is None else pattern.sub(MASK, text)
+        """`text` without the known values, and the same object if it has none; what merely looks like a key stays."""
+        for key in self._keys:
+            text = key.masked(text)
         return text
 
+    def known_data(self, value: Any) -> Any:
+        """The same for a nest of mappings and lists; keys of mappings too, and numbers."""
+        return _walked(value, self.known)
+
+    def names(self, *texts: str) -> tuple[str, ...]:
+        """The variables whose values the texts hold."""
+        return tuple(key.name for key in self._keys if any(key.masked(text) is not text for text in texts))
+
+    def places(self, text: str) -> list[str | None]:
+        """Which value each mask of `known(text)` stands for: a digest of it, or None where the mask came as it is.
+
+        Empty if some of them stand for another spelling of a value: then the text cannot be had back.
+        """
+        found: list[str | None] = []
+        at = 0
+        pieces = self.known(text).split(MASK)
+        for before, after in itertools.pairwise(pieces):
+            at += len(before)
+            for value, digest in (*((key.value, key.digest) for key in self._keys), (MASK, None)):
+                if text.startswith(value + after, at):
+                    found.append(digest)
+                    at += len(value)
+                    break
+            else:
+                return []
+        return found if self.restored(MASK.join(pieces), found) == text else []
+
+    def restored(self, text: str, places: Sequence[str | None]) -> str:
+        """The text that `known` masked, where the values are still the same; what they were replaced by never."""
+        values = {key.digest: key.value for key in self._keys}
+        pieces = text.split(MASK)
+        if len(pieces) != len(places) + 1:
+            return text
+        masks = [values.get(place, MASK) if place is not None else MASK for place in places]
+        return "".join(itertools.chain(*zip(pieces, [*masks, ""], strict=True)))
+
     def text(self, text: str) -> str:
-        """`text` without secrets."""
+        """A message without secrets."""
         text = self.known(text)
-        if "\\" in text or "\n" in text:
-            text = self._thoroughly(text)
-        for value, first, last in self._ends:
-            if first in text[-_END:] or last in text[:_END]:
-                text = _without_ends(value, text)
-        if self._alone is not None:
-            text = self._alone.sub(MASK, text)
+        for key in self._keys:
+            if key.value[:_LEAST_LEFT] in text[-_END:] or key.value[-_LEAST_LEFT:] in text[:_END]:
+                text = _without_ends(key.value, text)
         lower = text.lower() if self._shapes else ""
         for marks, pattern in self._shapes:
             for mark in marks:
@@ -115,15 +148,86 @@ class Redactor:
 
     def data(self, value: Any) -> Any:
         """The same for a nest of mappings and lists; keys of mappings too. Other values stay as they are."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, bytes):
-            return self.text(value.decode("utf-8", "replace"))
-        if isinstance(value, Mapping):
-            return {self.data(key): self.data(entry) for key, entry in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self.data(entry) for entry in value]
-        return value
+        return _walked(value, self.text)
+
+
+class _Key:
+    """One value, and what it may look like."""
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name, self.value = name, value
+        self.digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        self._encoded = frozenset(encoded_forms(value))
+        self._forms = tuple(sorted(whole_forms(value) | self._encoded, key=len, reverse=True))
+        self._pattern = re.compile("|".join(map(re.escape, self._forms)))
+        self._fragments = tuple(fragments(value))
+        self._spread: re.Pattern[str] | None = None
+        self._mixed: re.Pattern[str] | None = None
+        self._has_mixed = True
+
+    def masked(self, text: str) -> str:
+        """`text` without the value in any spelling; the same object if it has none."""
+        # Looking for a form with `in` costs a thirtieth of an alternation that finds nothing.
+        for form in self._forms:
+            if form in text:
+                text = self._without(self._pattern, text)
+                break
+        if not text.isprintable() and _UNSEEN.search(text):
+            seen = _UNSEEN.sub("", text)
+            if any(form in seen for form in self._forms):
+                self._spread = self._spread or spread(self._forms)
+                text = self._without(self._spread, text)
+        if "\\" in text or "\n" in text or "%" in text or "&" in text:
+            hidden = "\\u" in text and _UNSEEN_ESCAPED.search(text)
+            if hidden or any(fragment in text for fragment in self._fragments):
+                text = self._mixed_out(text)
+        return text
+
+    def _mixed_out(self, text: str) -> str:
+        if self._mixed is None and self._has_mixed:
+            self._mixed = mixed(self.value)
+            self._has_mixed = self._mixed is not None
+        return text if self._mixed is None else self._without(self._mixed, text)
+
+    def _without(self, pattern: re.Pattern[str], text: str) -> str:
+        hits = 0
+
+        def masked(found: re.Match[str]) -> str:
+            nonlocal hits
+            if found.group() not in self._encoded and is_within_a_token(self.value, found):
+                return found.group()
+            hits += 1
+            return MASK
+
+        without = pattern.sub(masked, text)
+        return without if hits else text
+
+
+def _walked(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, bytes):
+        return change(value.decode("utf-8", "replace"))
+    if isinstance(value, Mapping):
+        return _walked_mapping(value, change)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_walked(entry, change) for entry in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value if change(text := repr(value)) == text else MASK
+    return value
+
+
+def _walked_mapping(value: Mapping[Any, Any], change: Callable[[str], str]) -> dict[Any, Any]:
+    """Names that become equal are numbered: no entry is lost."""
+    found: dict[Any, Any] = {}
+    for name, entry in value.items():
+        masked = name if not isinstance(name, str) else change(name)
+        number = 1
+        while masked in found or (masked != name and masked in value):
+            number += 1
+            masked = f"{change(name)} {number}"
+        found[masked] = _walked(entry, change)
+    return found
 
 
 def _masked(found: re.Match[str]) -> str:

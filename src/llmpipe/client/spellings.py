@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 from llmpipe.late import late
@@ -23,7 +23,19 @@ _LONGEST = 1_000  # characters of a value that an expression is made for
 _NAMED = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 # Every repeat is bounded and possessive: the text may be a hostile server's, who knows the value.
 _BACKSLASHES = r"\\\\{0,7}+"
-_BREAK = rf"(?:\s|{_BACKSLASHES}[nrt]){{0,40}}+"
+# Controls, format characters, halves of surrogate pairs: what prints a text drops them.
+_UNSEEN_SET = (
+    r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
+    r"\u200b-\u200f\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\ufffb"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+)
+UNSEEN = f"[{_UNSEEN_SET}]"
+UNSEEN_ESCAPED = r"u(?i:00[0189][0-9a-f]|007f|00ad|061c|180e|200[b-f]|202[a-e]|206[0-9a-f]|feff|fff[9ab]|d[89a-f]..)"
+_BREAK = rf"(?:[\s{_UNSEEN_SET}]|{_BACKSLASHES}[nrt]|{_BACKSLASHES}{UNSEEN_ESCAPED}){{0,40}}+"
+# What may stand before a token though it ends in a letter: an escape, or the end of a terminal's colour.
+_ESCAPE = late(r"(?:\\+(?:[abefnrtv0]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|%(?:25)*[0-9a-fA-F]{2}|\[[0-9;?]*[a-zA-Z])\Z")
+_LONGEST_ESCAPE = 24
+_NAME = late(r"[\w.:@-]+")
 
 
 def whole_forms(value: str) -> set[str]:
@@ -33,8 +45,37 @@ def whole_forms(value: str) -> set[str]:
     quoted |= {re.sub("%[0-9A-F]{2}", lambda m: m.group().lower(), form) for form in quoted}
     escaped = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]}
     escaped |= {json.dumps(form)[1:-1] for form in escaped} | {form.replace("/", "\\/") for form in escaped}
-    hexed = {value.encode().hex(), value.encode().hex().upper()}
-    return plain | quoted | escaped | hexed | _base64_forms(value)
+    return plain | quoted | escaped
+
+
+def encoded_forms(value: str) -> set[str]:
+    """Every spelling in which each character is another, and the value may stand within a longer text."""
+    raw = value.encode("utf-8", "surrogatepass")
+    return {raw.hex(), raw.hex().upper()} | _base64_forms(raw)
+
+
+def is_within_a_token(value: str, found: re.Match[str]) -> bool:
+    """Whether what was found is part of a longer name, as `abcdefghijkl1` is of `abcdefghijkl12`.
+
+    A value with signs that names do not have (`+`, `/`, `=`, quotes) is part of none.
+    """
+    if not _NAME.fullmatch(value):
+        return False
+    text, start, end = found.string, found.start(), found.end()
+    before = start and _is_plain(value[0]) and text[start] == value[0] and _is_plain(text[start - 1])
+    if before and not _ESCAPE.search(text, max(0, start - _LONGEST_ESCAPE), start):
+        return True
+    return end < len(text) and _is_plain(value[-1]) and text[end - 1] == value[-1] and _is_plain(text[end])
+
+
+def _is_plain(character: str) -> bool:
+    return character.isascii() and character.isalnum()
+
+
+def spread(forms: Iterable[str]) -> re.Pattern[str]:
+    """An expression for any of the forms with characters between that are not seen."""
+    between = f"[{_UNSEEN_SET}]{{0,40}}"
+    return re.compile("|".join(between.join(map(re.escape, form)) for form in forms))
 
 
 def fragments(value: str) -> set[str]:
@@ -89,9 +130,8 @@ def _spellings(unit: str) -> Iterator[str]:
         yield f"&{_NAMED[unit]};"
 
 
-def _base64_forms(value: str) -> set[str]:
+def _base64_forms(raw: bytes) -> set[str]:
     """The characters of base64 that depend on the value alone, for each offset in a group of three bytes."""
-    raw = value.encode("utf-8", "surrogatepass")
     forms = set()
     for offset in range(3):
         encoded = base64.b64encode(bytes(offset) + raw).decode().rstrip("=")

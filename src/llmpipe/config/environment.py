@@ -66,9 +66,9 @@ class Environment:
         return dict(self._variables)
 
     @property
-    def resolved(self) -> tuple[str, ...]:
-        """The secrets that were handed out so far."""
-        return tuple(dict.fromkeys(self._handed_out.values()))
+    def handed_out(self) -> Mapping[str, str]:
+        """The secrets that were handed out so far, by the names of their variables."""
+        return dict(self._handed_out)
 
     def __repr__(self) -> str:
         return f"Environment({len(self._variables)} variables, {len(self._dotenv)} in .env)"

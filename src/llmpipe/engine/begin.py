@@ -12,6 +12,7 @@ from llmpipe.engine import prepare, proven
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.masking import has_masked_rows, redactor_for
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.plan import plan_passes
 from llmpipe.engine.state import RunState
@@ -35,8 +36,6 @@ async def begin_state(
 
     `client` makes the client, which counts what the ledger says was spent: once all that is known of it stands there.
     """
-    from llmpipe.client.redact import Redactor
-
     steps, scopes = await prepare.number_things(ledger, pipeline, redactor.text)
     return kind(
         pipeline=pipeline,
@@ -48,7 +47,7 @@ async def begin_state(
         step_numbers=steps,
         scope_numbers=scopes,
         redactor=redactor,
-        values_redactor=Redactor(environment.resolved, shapes=False),
+        values_redactor=redactor_for(pipeline.models, environment.handed_out, shapes=False),
         cost=prepare.coster(pipeline),
         note=note,
         definitions={id: bytes.fromhex(text) for id, text in print_.steps.items()},
@@ -74,6 +73,8 @@ def _trust_files(run: RunState, choice: Choice, flow: Flow) -> None:
         if scope.dataset not in noted:
             continue
         same = is_unchanged(run.ledger, run.pipeline.datasets[scope.dataset or ""])
+        if same and has_masked_rows(run.ledger, run.scope_numbers[scope.id]):
+            continue
         if same or choice.fixed:
             flow.sources.complete.add(scope.id)
         if not same and choice.fixed:

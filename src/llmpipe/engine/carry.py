@@ -37,6 +37,7 @@ def take_over(source: Path, target: Path, redone: Collection[str]) -> None:
         target,
         (
             ("DELETE FROM attempts", ()),
+            ("DELETE FROM masked WHERE what = 'response'", ()),
             ("DELETE FROM invocations", ()),
             (f"DELETE FROM results WHERE step IN {in_redone}", (names,)),  # noqa: S608 - fixed text
             ("UPDATE results SET carried = 1, invocation = 0", ()),

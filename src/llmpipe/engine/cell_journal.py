@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from llmpipe.client.budget import Amount
 from llmpipe.client.encoding import response_from_json, response_to_json
@@ -13,9 +14,13 @@ from llmpipe.client.journal import Rest
 from llmpipe.engine.items import clean
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_schema import INTEND, SETTLE
+from llmpipe.engine.masking import RESPONSE, puts
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import Billed, CallFailed
 from llmpipe.types import Attempt, LLMResponse, Usage
+
+if TYPE_CHECKING:
+    from llmpipe.client.redact import Redactor
 
 _RECALL = (
     "SELECT key, reply FROM attempts WHERE step = ? AND item = ? AND outcome = 'ok' AND reply IS NOT NULL ORDER BY id"
@@ -42,15 +47,14 @@ class CellJournal:
         invocation: int,
         stopping: Callable[[], bool],
         cost: Callable[[str, Usage], Decimal | None],
-        redact: Callable[[str], str],
-        redact_data: Callable[[str], str],
+        redactor: Redactor,
         tally: Tally,
         recall: bool,
         request: Callable[[], str] | None = None,
     ) -> None:
         self._ledger, self._step, self._item, self._invocation = ledger, step, item, invocation
         self._stopping, self._cost, self._tally = stopping, cost, tally
-        self._redact, self._redact_data = redact, redact_data
+        self._redactor = redactor
         self._open: dict[tuple[str, int], int] = {}
         self.is_sent = False  # an attempt's intent is in the file, and its end is not known yet
         self.is_waiting = False  # for its turn to be sent
@@ -97,7 +101,7 @@ class CellJournal:
             return None
         if self._told is None:
             rows = self._ledger.rows(_RECALL, (self._step, self._item))
-            self._told = {k: response_from_json(reply) for k, reply in rows}
+            self._told = {k: response_from_json(reply, self._redactor) for k, reply in rows}
         return self._told.get(key)
 
     async def intend(
@@ -128,7 +132,9 @@ class CellJournal:
         billed = self._billed(attempt.model, attempt.billed)
         cost = Decimal(0) if billed == "no" else self._cost(attempt.model, usage)
         self._count(attempt, usage, billed=billed, cost=cost)
-        reply = self._redact_data(response_to_json(response).decode("utf-8", "replace")) if response else None
+        for put in puts(RESPONSE, attempt.masked, id, self._step):
+            self._ledger.put(*put)
+        reply = response_to_json(response, self._redactor).decode("utf-8", "replace") if response else None
         row = (
             *(attempt.outcome, attempt.code, attempt.status, self._text(attempt.error)),
             *(attempt.latency_s, attempt.wait_s, billed),
@@ -139,7 +145,7 @@ class CellJournal:
         await self._ledger.commit(SETTLE, row)
 
     def _text(self, text: str | None) -> str | None:
-        return clean(self._redact(text)) if text else None
+        return clean(self._redactor.text(text)) if text else None
 
     def _billed(self, model: str, billed: Billed) -> Billed:
         """As it is, but nobody bills for a model that costs nothing."""

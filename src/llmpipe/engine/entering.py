@@ -7,6 +7,7 @@ import json
 from llmpipe.config.pipeline import Scope
 from llmpipe.engine.items import Item, child_ord, to_json
 from llmpipe.engine.ledger_schema import INSERT_ITEM, ITEM_CHANGED
+from llmpipe.engine.masking import ROW, key_without_keys, puts
 from llmpipe.engine.state import RunState
 
 Fresh = tuple[int, str, object, bytes]  # place among its siblings, key, data, digest
@@ -43,6 +44,8 @@ class Entering:
         `matched`: some may be in the ledger already.
         """
         number = self._run.scope_numbers[scope.id]
+        redactor = self._run.values_redactor
+        fresh = [(n, key_without_keys(key, redactor), data, digest) for n, key, data, digest in fresh]
         keys = json.dumps([key for _, key, _, _ in fresh]) if matched and fresh else ""
         rows = self._run.ledger.rows(THERE, (number, keys)) if keys else []
         there = {key: rest for key, *rest in rows}
@@ -62,7 +65,9 @@ class Entering:
                 item.changed = True
                 self._run.ledger.put(ITEM_CHANGED, (id,))
             if not known or known[1:4] != [ord, digest, 1]:
-                text = self._run.redact_data(to_json(data))
+                text, names = self._run.without_keys(to_json(data))
+                for put in puts(ROW, names, id) if scope.dataset else ():
+                    self._run.ledger.put(*put)
                 self._run.ledger.put(INSERT_ITEM, (id, number, key, above.id if above else None, ord, text, digest))
         self._count(scope, len(fresh) - sum(rest[3] for rest in there.values()))
         return items, same

@@ -60,7 +60,7 @@ class Evidence:
         """Write the failure's file off the event loop; returns its path relative to the run's folder."""
         path = self.path(item)
         payload = self._payload(item, err, code)
-        redactor = self._run.redactor
+        redactor = self._run.values_redactor  # what looks like a key in a row is the user's own
         await asyncio.to_thread(persist_raw_failure, payload, err, filename=path, redactor=redactor)
         return str(path.relative_to(self._run.folder))
 

@@ -39,6 +39,9 @@ CREATE TABLE IF NOT EXISTS attempts (
     outcome TEXT, code TEXT, status INTEGER, error TEXT, latency_s REAL, wait_s REAL, billed TEXT,
     input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER, cost_usd REAL,
     reserved_usd REAL, reserved_tokens INTEGER, request TEXT, reply TEXT, raw TEXT, provider_request_id TEXT);
+CREATE TABLE IF NOT EXISTS masked (
+    what TEXT NOT NULL, step INTEGER NOT NULL, id INTEGER NOT NULL, variable TEXT NOT NULL,
+    PRIMARY KEY (what, step, id, variable)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_of ON attempts (step, item);
 CREATE INDEX IF NOT EXISTS attempts_open ON attempts (id) WHERE outcome IS NULL;
 """
@@ -67,6 +70,7 @@ PUT_RESULT = (
     " finished_at, invocation)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+PUT_MASKED = "INSERT OR IGNORE INTO masked (what, step, id, variable) VALUES (?, ?, ?, ?)"
 INTEND = (
     "INSERT INTO attempts (id, step, item, invocation, request_id, key, number, model, started_at, request,"
     " reserved_usd, reserved_tokens, billed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

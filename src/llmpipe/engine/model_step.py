@@ -81,11 +81,10 @@ class ModelStep:
             invocation=run.invocation,
             stopping=run.stopping,
             cost=run.cost,
-            redact=run.redact,
-            redact_data=run.redact_data,
+            redactor=run.redactor,
             tally=run.tallies[self._step.id],
             recall=run.recall and not afresh,
-            request=None if self._policy.cache.write else lambda: run.redact_data(_turns(request)),
+            request=None if self._policy.cache.write else lambda: run.without_keys(_turns(request))[0],
         )
 
     def _request(self, item: Item, names: dict[str, Any]) -> LLMRequest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,9 @@ def export_steps(ledger: LedgerReader, folder: Path, steps: Mapping[str, tuple[i
 class Publisher:
     """Makes the declared `outputs` of a pipeline out of a run's ledger."""
 
-    def __init__(self, pipeline: Pipeline, ledger: LedgerReader) -> None:
-        self._pipeline, self._ledger = pipeline, ledger
+    def __init__(self, pipeline: Pipeline, ledger: LedgerReader, without_keys: Callable[[Any], Any]) -> None:
+        """`without_keys` takes the values of keys out of what columns make of vars and of parts of rows."""
+        self._pipeline, self._ledger, self._without_keys = pipeline, ledger, without_keys
         self._steps = {name: (id, scope) for id, name, scope in ledger.rows("SELECT id, name, scope FROM steps")}
         self._home = {step.id: step.scope for step in pipeline.steps}
         self._wholes: dict[str, StepEntries] = {}
@@ -85,7 +86,8 @@ class Publisher:
                 names = {**self._names(item), "item": expand(item.data), "output": from_json(row[5])}
                 names["steps"] = self._other_steps(published.step, item, sorted(read))
                 columns = published.columns.items()
-                yield item.key, {name: _evaluated(column, names, name, item.key) for name, column in columns}
+                cells = {name: _evaluated(column, names, name, item.key) for name, column in columns}
+                yield item.key, {name: self._without_keys(value) for name, value in cells.items()}
 
     def _seen(self, scope: str) -> Expand:
         """What makes of the data of a scope's items what columns see of them."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
     from llmpipe.config.environment import Environment
 
+_BLOCK = 1024 * 1024  # bytes of standard input that are looked at together
 _KEYS_KEPT = 10_000  # of which the nearest is suggested
 _OPEN = "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL AND COALESCE(billed, 'maybe') = 'maybe'"
 _CLOSE_OPEN = (
@@ -118,8 +119,10 @@ def require_row(pipeline: Pipeline, key: str) -> None:
     raise NoSuchPart(f"no row has the key {key!r}: {hint}")
 
 
-def spool_stdin(pipeline: Pipeline, folder: Path, *, key: str | None = None) -> Pipeline:
-    """The pipeline with standard input replaced by a file in the run's folder.
+def spool_stdin(
+    pipeline: Pipeline, folder: Path, redactor: Redactor, *, note: Callable[[str], None], key: str | None = None
+) -> Pipeline:
+    """The pipeline with standard input replaced by a file in the run's folder, in which keys are masked and noted.
 
     Raises ConfigError at a terminal, NoSuchPart (and keeps nothing) if no row has the `key` that is to be run.
     """
@@ -129,7 +132,8 @@ def spool_stdin(pipeline: Pipeline, folder: Path, *, key: str | None = None) -> 
     spool = folder / "stdin"
     is_new = not spool.exists()
     if is_new:
-        _spool(piped[0], spool)
+        for variable, lines in _spool(piped[0], spool, redactor).items():
+            note(f"{lines} lines of standard input contained the value of {variable}; masked")
     datasets = {
         name: replace(dataset, paths=(spool,), stdin=False) if dataset.stdin else dataset
         for name, dataset in pipeline.datasets.items()
@@ -147,18 +151,27 @@ def spool_stdin(pipeline: Pipeline, folder: Path, *, key: str | None = None) -> 
     return spooled
 
 
-def _spool(dataset: Dataset, spool: Path) -> None:
+def _spool(dataset: Dataset, spool: Path, redactor: Redactor) -> Counter[str]:
     stream = sys.stdin
     if stream is None or stream.isatty():
         message = f"dataset '{dataset.name}' reads standard input, and nothing is piped into it"
         note = "as in: git log --oneline | llmpipe run …"
         raise ConfigError([Problem("D301", message, dataset.place, note=note)])
+    found: Counter[str] = Counter()
     part = spool.with_suffix(".part")
     with open(part, "wb", opener=_private) as file:
-        shutil.copyfileobj(stream.buffer, file)
+        while block := stream.buffer.read(_BLOCK) + stream.buffer.readline(_BLOCK):
+            text = block.decode("utf-8", "surrogateescape")
+            if redactor.known(text) is text:
+                file.write(block)
+                continue
+            for line in text.splitlines(keepends=True):
+                found.update(redactor.names(line))
+                file.write(redactor.known(line).encode("utf-8", "surrogateescape"))
         file.flush()
         os.fsync(file.fileno())
     part.replace(spool)
+    return found
 
 
 def _private(path: str, flags: int) -> int:

@@ -18,6 +18,7 @@ from llmpipe.engine.files import read_json, write_json
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.ledger_schema import LASTED
 from llmpipe.engine.ledger_versions import DamagedValue, LedgerUnreadable
+from llmpipe.engine.masking import masked_counts
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.outputs import Publisher, export_steps
 from llmpipe.engine.results import RunReport, Status, StepCounts
@@ -141,6 +142,7 @@ class Record:
             duration_s=time.monotonic() - self._clock,
             steps=steps,
             causes=causes(reader, {id: number for id, (number, _) in numbers.items()}),
+            masked=masked_counts(reader),
             maybe_billed=spending.maybe_billed,
             held_usd=spending.held_usd,
             held_tokens=spending.held_tokens,
@@ -173,7 +175,7 @@ class Record:
         try:
             lines = export_steps(reader, folder, numbers)
             remove_orphans(reader, folder)
-            published = Publisher(self._pipeline, reader).publish() if publish else ()
+            published = Publisher(self._pipeline, reader, self._redactor.known_data).publish() if publish else ()
         except OSError as err:
             return lines, (), f"results could not be written: {err}"
         except ItemError as err:

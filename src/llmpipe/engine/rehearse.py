@@ -23,6 +23,7 @@ from llmpipe.engine.ledger import copy_ledger
 from llmpipe.engine.ledger_read import leaving_no_trace
 from llmpipe.engine.ledger_scratch import ScratchLedger, scratch_folder
 from llmpipe.engine.lock import is_held, refuse_network
+from llmpipe.engine.masking import redactor_for, unmasked_note
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.own_code import refuse_code
 from llmpipe.engine.planned import PlanReport
@@ -84,21 +85,23 @@ class _Rehearsal:
     def __init__(
         self, pipeline: Pipeline, options: RunOptions, choice: Choice, print_: Fingerprint, *, environment: Environment
     ) -> None:
-        from llmpipe.client.redact import Redactor
-
         self._pipeline, self._options, self._choice, self._fingerprint = pipeline, options, choice, print_
         self._environment = environment
         self._sources = {name: () if d.stdin else d.paths for name, d in pipeline.datasets.items()}
         self._models = prepare.asked_models(pipeline, choice)
         self._obstacles = [] if options.offline else _lacking_keys(self._models, environment)
-        self._redactor = Redactor(environment.resolved)
-        self._notes: list[str] = []
+        self._redactor = redactor_for(pipeline.models, environment.handed_out)
+        note = unmasked_note(environment.handed_out, self._redactor)
+        self._notes: list[str] = [note] if note else []
 
     def read_standard_input(self, folder: Path) -> None:
         """Put standard input into `folder`; a run that goes on has kept its own. Raises ConfigError, NoSuchPart."""
         choice = self._choice
         kept = choice.continued is not None and (choice.folder / STDIN).exists()
-        self._pipeline = prepare.spool_stdin(self._pipeline, choice.folder if kept else folder, key=self._options.key)
+        place = choice.folder if kept else folder
+        self._pipeline = prepare.spool_stdin(
+            self._pipeline, place, self._redactor, note=self._notes.append, key=self._options.key
+        )
 
     def report(
         self, folder: Path, output: Path, runs: tuple[RunInfo, ...], tick: Callable[[int], None]

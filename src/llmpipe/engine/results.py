@@ -67,6 +67,15 @@ class Cause:
 
 
 @frozen
+class MaskedCount:
+    """How many responses, rows or results held the value of a key variable, which is masked in all that is written."""
+
+    variable: str
+    what: str  # "response", "row", "result": what a step made without a model
+    count: int
+
+
+@frozen
 class Snapshot:
     """The state of a running run, for progress displays."""
 
@@ -96,6 +105,7 @@ class RunReport:
     duration_s: float
     steps: tuple[StepCounts, ...]
     causes: tuple[Cause, ...] = ()
+    masked: tuple[MaskedCount, ...] = ()  # where real keys were met and taken out
     maybe_billed: int = 0  # attempts of which nobody knows whether they were billed, of all invocations
     held_usd: Decimal = Decimal(0)  # what the budget holds for them, and for answers of unknown usage, beside the cost
     held_tokens: int = 0

@@ -20,6 +20,7 @@ from llmpipe.engine.folders import require_writable, writing
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_versions import LedgerUnreadable
 from llmpipe.engine.lock import RunLock, refuse_network
+from llmpipe.engine.masking import redactor_for, unmasked_note
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.own_code import load_providers, refuse_code
 from llmpipe.engine.record import Record
@@ -81,8 +82,6 @@ class _Invocation:
         environment: Environment,
         progress: Progress,
     ) -> None:
-        from llmpipe.client.redact import Redactor
-
         self._options, self._choice, self._fingerprint = options, choice, print_
         self._environment, self._progress = environment, progress
         models = prepare.asked_models(pipeline, choice)
@@ -90,14 +89,16 @@ class _Invocation:
             prepare.require_keys(models, environment)
         if options.key is not None:
             prepare.require_row(pipeline, options.key)
-        self._redactor: Redactor = Redactor(environment.resolved)
+        self._notes: list[str] = [choice.note] if choice.note else []
+        self._redactor: Redactor = redactor_for(pipeline.models, environment.handed_out)
         self._models = models
         self._providers = {} if options.offline else load_providers(pipeline, models)
         with writing(choice.folder):
             private_folder(choice.folder)
             sweep_run(choice.folder)
-            self._pipeline = prepare.spool_stdin(pipeline, choice.folder, key=options.key)
-        self._notes: list[str] = [choice.note] if choice.note else []
+            self._pipeline = prepare.spool_stdin(
+                pipeline, choice.folder, self._redactor, note=self._note, key=options.key
+            )
 
     def run(self, output: Path) -> RunReport:
         """Work, and sum up."""
@@ -115,6 +116,8 @@ class _Invocation:
             if self._choice.continued is None:
                 point_latest(self._choice.folder)
         record.asks_somebody(self._models)
+        if note := unmasked_note(self._environment.handed_out, self._redactor):
+            self._progress.note(note)  # a warning for who is there, not what came of the run
         if left_open:
             self._note(f"{left_open} calls of the earlier process have no known outcome: they may have been billed")
         try:

@@ -90,6 +90,7 @@ def closing(report: RunReport, pipeline: Pipeline, *, duration_s: float) -> dict
         "maybe_billed": report.maybe_billed,
         "held_usd": float(report.held_usd),
         "held_tokens": report.held_tokens,
+        "masked": [asdict(masked) for masked in report.masked],
         "no_model_called": report.no_model_called,
         "totals": totals,
         "steps": [_plain(asdict(counts)) for counts in report.steps],

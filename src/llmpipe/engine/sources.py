@@ -17,6 +17,7 @@ from llmpipe.engine.entering import Entering, Fresh
 from llmpipe.engine.groups import group_items
 from llmpipe.engine.items import Item, canonical, child_ord, digest_of, unmade
 from llmpipe.engine.ledger_read import from_json
+from llmpipe.engine.masking import has_masked_rows
 from llmpipe.engine.pieces import split_text
 from llmpipe.engine.state import RunState
 from llmpipe.engine.unchanged import Head, began_with, is_still_head, note_read, noted_head
@@ -86,7 +87,7 @@ class Sources:
                 yield block
             return
         head = Head()
-        if self._matched and open_steps and scope.dataset:
+        if self._matched and open_steps and scope.dataset and not self._has_masked_rows(scope):
             head = await self._unchanged_head(self._dataset(scope))
             self._entering.see_first(scope, head.rows)
             for block in self._from_ledger(scope, open_steps, first=head.rows):
@@ -135,6 +136,9 @@ class Sources:
                     f"{display(file.path)} changed between two readings: the datasets {name} and {dataset} have rows of"
                     " different versions of it; run again with --resume auto"
                 )
+
+    def _has_masked_rows(self, scope: Scope) -> bool:
+        return has_masked_rows(self._run.ledger, self._run.scope_numbers[scope.id])
 
     def _dataset(self, scope: Scope) -> Dataset:
         return self._run.pipeline.datasets[scope.dataset or ""]

@@ -16,6 +16,7 @@ from llmpipe.engine.context import Wholes
 from llmpipe.engine.group_rows import Expand, expander
 from llmpipe.engine.items import Item
 from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.masking import without_keys
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import Problem
@@ -77,9 +78,12 @@ class RunState:
         """Text about the run (errors, replies that are no answers) without secrets or what looks like one."""
         return self.redactor.text(text)
 
-    def redact_data(self, text: str) -> str:
-        """JSON of rows and results without our secrets; what merely looks like one is the user's data and stays."""
-        return self.values_redactor.text(text)
+    def without_keys(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """JSON of rows and results without the values of keys, and the variables whose values it held.
+
+        What merely looks like a key is the user's data and stays.
+        """
+        return without_keys(text, self.values_redactor)
 
     def stopping(self) -> bool:
         """True once nothing more may be sent."""

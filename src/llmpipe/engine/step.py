@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from llmpipe.config.pipeline import Step
@@ -15,6 +17,7 @@ from llmpipe.engine.evidence import Evidence
 from llmpipe.engine.group_rows import base_scope
 from llmpipe.engine.items import UNSENT, Cell, Item, clean, to_json, why_unmade
 from llmpipe.engine.ledger_schema import PUT_RESULT
+from llmpipe.engine.masking import RESULT, puts
 from llmpipe.engine.model_step import Answer, ModelStep
 from llmpipe.engine.outages import judged
 from llmpipe.engine.python_step import PythonStep
@@ -187,6 +190,20 @@ class StepRunner:
         self.tally.forget(known)
         await self._run.ledger.commit(_DROP, (self._number, item.id))
 
+    def _as_written(self, item: Item, cell: Cell, answer: Answer | None) -> tuple[Cell, str | None]:
+        """The cell without the values of keys, which whatever comes after sees, and its output as JSON.
+
+        It was valid as it came; from here on a run that is resumed and one that is not have the same.
+        """
+        if cell.status != "succeeded":
+            return cell, None
+        text, names = self._run.without_keys(to_json(cell.output))
+        if not names:
+            return cell, text
+        for put in puts(RESULT, names, item.id, self._number) if answer is None else ():
+            self._run.ledger.put(*put)
+        return replace(cell, output=json.loads(text)), text
+
     async def _write(
         self,
         item: Item,
@@ -201,7 +218,7 @@ class StepRunner:
     ) -> Cell:
         response = answer.response if answer else None
         attempts = response.attempts if response else attempts
-        output = self._run.redact_data(to_json(cell.output)) if cell.status == "succeeded" else None
+        cell, output = self._as_written(item, cell, answer)
         retries = sum(a.wait_s is not None for a in attempts)
         fallbacks = int(bool(response and response.answered_by not in self._model.choices(item, response)))
         cached = bool(response and response.cached)

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from llmpipe.report.plain import plain
+from llmpipe.shell_text import quoted
 
 
 def count(number: int) -> str:
@@ -150,3 +151,12 @@ def _row(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int])
         for cell, column, width in zip(cells, columns, widths, strict=True)
     )
     return "  ".join(parts).rstrip()
+
+
+def item_command(show: str, run: str, step: str, key: str) -> str:
+    """The command that tells an item's story; the list of failures where the key cannot be typed."""
+    words = [show, quoted(said(run)), quoted(said(step))]
+    if not key:
+        return " ".join(words)
+    typed = said(key, 100) == key and not key.startswith("-")
+    return " ".join([*words, quoted(key) if typed else "--status failed"])

@@ -8,7 +8,8 @@ from typing import Any
 
 from llmpipe.engine.runs import RunInfo
 from llmpipe.engine.story import AttemptRow, ItemRow, ItemStory
-from llmpipe.report.figures import columns_of, cost, count, fill, latency, moment, plural, said, shorten
+from llmpipe.report.figures import columns_of, cost, count, fill, item_command, latency, moment, plural, said, shorten
+from llmpipe.report.masked import masked_lines
 from llmpipe.report.plain import plain
 from llmpipe.report.spending import billing, cost_line
 
@@ -125,6 +126,7 @@ def overview(info: RunInfo, document: Mapping[str, Any], *, show: str) -> Iterat
         yield f"billing    {held}"
     yield from _steps(document)
     yield from _causes(document, info, show)
+    yield from (f"masked     {line}" for line in masked_lines(document.get("masked") or ()))
     yield f"files      {plain(info.folder)}"
     if document.get("next_command"):
         yield f"next       {plain(document['next_command'])}"
@@ -150,8 +152,6 @@ def _steps(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _causes(document: Mapping[str, Any], info: RunInfo, show: str) -> Iterator[str]:
-    from llmpipe.report.summary import item_command
-
     causes = document.get("causes") or ()
     for index, cause in enumerate(causes[:8]):
         what = f"{count(cause['count'])} x {said(cause['code'])} {said(cause['title'], 60)} ({said(cause['step'], 24)})"

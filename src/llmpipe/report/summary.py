@@ -9,9 +9,10 @@ from typing import Literal
 
 from llmpipe.engine.results import Cause, RunReport, StepCounts, total_cost
 from llmpipe.frozen import frozen
+from llmpipe.report import figures
 from llmpipe.report.figures import Column, cost, count, fill, lasted, latency, plural, said, table, tokens
+from llmpipe.report.masked import masked_lines
 from llmpipe.report.spending import billing, cost_line
-from llmpipe.shell_text import quoted
 
 MOST_CAUSES = 6
 CRON_LINES = 30
@@ -96,16 +97,18 @@ def after(report: RunReport, look: Look = Look()) -> list[str]:
 def cron(report: RunReport, look: Look = Look()) -> list[str]:
     """What `--quiet` prints: nothing on success, one line on a partial one, else at most 30 lines without colour.
 
-    A dataset without rows is said in any case.
+    A dataset without rows is said in any case, and so are keys that were met in rows and responses.
     """
     total = Total.of(report.steps)
     if report.exit_code == 0 and not report.partial:
         name = said(f"{_file(report)} run {report.run_id}", 200)
-        return [f"{name}: dataset {said(dataset, 60)} has no rows" for dataset in report.empty]
+        empty = (f"dataset {said(dataset, 60)} has no rows" for dataset in report.empty)
+        return [f"{name}: {line}" for line in (*masked_lines(report.masked), *empty)]
     if report.exit_code == 0:
         worst = f"; {_cause(max(report.causes, key=lambda c: c.count))}" if report.causes else ""
         where = f"; {report.folder / 'failures'}"
-        return [said(f"{_file(report)} run {report.run_id}: partial, {_sum(total)}{worst}{where}", 1000)]
+        held = "".join(f"; {line}" for line in masked_lines(report.masked))
+        return [said(f"{_file(report)} run {report.run_id}: partial, {_sum(total)}{held}{worst}{where}", 1000)]
     head = [
         f"{_file(report)} {_verdict(report)[0]} after {lasted(report.duration_s)}, exit code {report.exit_code}",
         *_labelled("run", said(report.run_id)),
@@ -114,7 +117,7 @@ def cron(report: RunReport, look: Look = Look()) -> list[str]:
         *_spent(report),
     ]
     tail = [
-        *_billing(report),
+        *_alerts(report),
         *(_labelled("previous", said(report.previous)) if report.previous else ()),
         *_labelled("files", said(report.folder, 1000)),
         *(_labelled("continue", report.next_command) if report.next_command else ()),
@@ -265,7 +268,7 @@ def _causes(report: RunReport, look: Look, *, room: int = 2 * MOST_CAUSES + 2) -
         )
     if shown:
         first = shown[0]
-        lines += _labelled("look", item_command(look.show, report.run_id, first.step, first.example_key))
+        lines += _labelled("look", figures.item_command(look.show, report.run_id, first.step, first.example_key))
     return lines
 
 
@@ -273,17 +276,8 @@ def _cause(cause: Cause) -> str:
     return f"{count(cause.count)} x {said(cause.code)} {said(cause.title, 60)} ({said(cause.step, 24)})"
 
 
-def item_command(show: str, run: str, step: str, key: str) -> str:
-    """The command that tells an item's story; the list of failures where the key cannot be typed."""
-    words = [show, quoted(said(run)), quoted(said(step))]
-    if not key:
-        return " ".join(words)
-    typed = said(key, 100) == key and not key.startswith("-")
-    return " ".join([*words, quoted(key) if typed else "--status failed"])
-
-
 def _remarks(report: RunReport, look: Look) -> list[str]:
-    lines = _billing(report)
+    lines = _alerts(report)
     for name in report.empty:
         lines += _labelled("note", f"dataset {said(name, 60)} has no rows")
     for note in report.notes[:8]:
@@ -291,10 +285,11 @@ def _remarks(report: RunReport, look: Look) -> list[str]:
     return lines
 
 
-def _billing(report: RunReport) -> list[str]:
+def _alerts(report: RunReport) -> list[str]:
+    lines = [line for text in masked_lines(report.masked) for line in _labelled("masked", text)]
     silent = sum(step.unknown_usage for step in report.steps)
     text = billing(report.maybe_billed, silent, report.held_usd, report.held_tokens)
-    return _labelled("billing", text) if text else []
+    return [*lines, *(_labelled("billing", text) if text else [])]
 
 
 def _files(report: RunReport, look: Look) -> list[str]:

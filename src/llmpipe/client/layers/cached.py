@@ -61,7 +61,9 @@ class _Buyer:
                 return hit
             response = await self._inner(call)
             if policy.write and response.finish == "stop" and response.text.strip():
-                await cache.put(call.key, seal(response, material=call.material, at=self._deps.wall()))
+                deps = self._deps
+                sealed = seal(response, material=call.material, at=deps.wall(), redactor=deps.redactor)
+                await cache.put(call.key, sealed)
             return response
         finally:
             if call.claimed:
@@ -84,7 +86,7 @@ class _Buyer:
 
 async def _look_up(cache: Cache, call: Call, deps: Deps) -> LLMResponse | None:
     data = await cache.get(call.key)
-    stored = unseal(data, key=call.key) if data is not None else None
+    stored = unseal(data, key=call.key, redactor=deps.redactor) if data is not None else None
     if stored is None:
         return None
     ttl = call.policy.cache.ttl_s

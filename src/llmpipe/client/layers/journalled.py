@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmpipe.client.arrived import arrived
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.events import attempt_made
 from llmpipe.errors import CallFailed, TotalTimeout
 from llmpipe.types import Attempt, LLMResponse
-
-if TYPE_CHECKING:
-    from llmpipe.client.redact import Redactor
 
 RAW_CHARS = 256 * 1024  # how much of a reply that was no answer is kept
 
@@ -21,8 +18,9 @@ def journalled(inner: Handler, deps: Deps) -> Handler:
     """Make one `Attempt` of each pass, append it to the call, log it, and settle it in the journal if there is one.
 
     An attempt that is cancelled is settled too, as maybe billed, because its request may have been sent (facts B2.8).
-    Evidence is bounded and redacted here, before it goes anywhere else. A journal that refuses the intent (the run
-    stops) makes no attempt.
+    Evidence is bounded and redacted here, before it goes anywhere else; a response is handed on as it came, and who
+    writes it down takes the keys out that `Attempt.masked` names. A journal that refuses the intent (the run stops)
+    makes no attempt.
     """
 
     async def handle(call: Call) -> LLMResponse:
@@ -33,7 +31,6 @@ def journalled(inner: Handler, deps: Deps) -> Handler:
             response = pass_.answered(await inner(call))
             return response
         except CallFailed as err:
-            _redact(err, deps)
             pass_.failed(err)
             raise
         except BaseException as err:
@@ -73,23 +70,26 @@ class _Pass:
         self._started = self._deps.clock()
 
     def answered(self, response: LLMResponse) -> LLMResponse:
-        clean = _without_keys(response, self._deps.redactor)
+        redactor, id = self._deps.redactor, response.provider_request_id
         self._end(
             outcome="ok",
             billed="yes",
             usage=response.usage,
-            provider_request_id=clean["provider_request_id"],
+            provider_request_id=id and redactor.known(id),
+            masked=redactor.names(*_texts(response)),
         )
         assert self._attempt is not None
         return response.having(
-            **clean,
             request_id=self._call.request_id,
             latency_s=self._attempt.latency_s,
             answered_by=self._call.model.label,
         )
 
     def failed(self, err: CallFailed) -> None:
+        masked = self._deps.redactor.names(err.message, err.raw or "", str(err.details or ""))
+        _redact(err, self._deps)
         self._end(
+            masked=masked,
             outcome=err.kind,
             code=err.code,
             status=err.status,
@@ -132,16 +132,10 @@ class _Pass:
         )
 
 
-def _without_keys(response: LLMResponse, redactor: Redactor) -> dict[str, Any]:
-    """The texts of a response without the key, should the provider echo it: they go into cache, ledger and results."""
-    known, id = redactor.known, response.provider_request_id
-    return {
-        "text": known(response.text),
-        "model": known(response.model),
-        "reasoning": response.reasoning and known(response.reasoning),
-        "provider_request_id": id and known(id),
-        "rate_limits": {name: known(value) for name, value in response.rate_limits.items()},
-    }
+def _texts(response: LLMResponse) -> tuple[str, ...]:
+    """Whatever a provider may echo a key in."""
+    rest = (response.reasoning or "", response.provider_request_id or "", *response.rate_limits.values())
+    return (response.text, response.model, *rest)
 
 
 def _redact(err: CallFailed, deps: Deps) -> None:
