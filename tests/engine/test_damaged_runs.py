@@ -20,6 +20,7 @@ from llmpipe.engine.ledger_schema import VERSION
 from llmpipe.engine.results import RunReport
 from llmpipe.engine.runs import RUN_VERSION, list_runs
 from llmpipe.errors import LlmpipeError
+from llmpipe.report.summary import cron
 from tests.engine.conftest import Project
 
 TEXT = """\
@@ -124,12 +125,14 @@ def test_auto_begins_a_new_run_and_says_why(small: Project, what: str, state: Ca
     first = small.run(TEXT, resume="auto")
     whole(small, first)
     assert first.run_id != broken.run_id
-    assert [f"run {broken.run_id} cannot be read: " in note for note in first.notes] == [True]
-    assert "nothing is carried over" in first.notes[0]
+    assert [f"run {broken.run_id} cannot be read: " in line for line in first.lost] == [True]
+    assert [line.count(f"run {broken.run_id} cannot be read: ") for line in cron(first)] == [1], "under --quiet too"
+    assert first.notes == ("nothing is carried over",)
     assert [step.calls for step in first.steps if step.id == "one"] == [25 if state is unfinished else 0], "cached"
     second = small.run(TEXT, resume="auto")
     whole(small, second)
-    assert second.notes == (f"carrying over from run {first.run_id}",)
+    assert (second.notes, second.lost) == ((f"carrying over from run {first.run_id}",), ())
+    assert cron(second) == []
 
 
 @pytest.mark.parametrize("what", ["first page", "middle", "missing"])
@@ -139,7 +142,8 @@ def test_auto_carries_over_from_the_last_run_that_can_be_read(small: Project, wh
     damage_ledger(unfinished(small), what)
     report = small.run(TEXT, resume="auto", cache="off")
     whole(small, report)
-    assert report.notes[0].endswith(f"carrying over from run {good.run_id}")
+    assert report.notes == (f"carrying over from run {good.run_id}",)
+    assert len(report.lost) == 2
     assert [step.calls for step in report.steps if step.id == "one"] == [0]
 
 
@@ -241,7 +245,7 @@ def test_a_value_that_is_damaged_in_an_intact_file_is_met_once(small: Project) -
     assert met.value.exit_code == 1
     report = small.run(TEXT, resume="auto")
     whole(small, report)
-    assert "nothing is carried over" in report.notes[0]
+    assert report.notes == ("nothing is carried over",)
 
 
 def test_damage_that_comes_while_a_run_is_at_work_ends_it_with_1(small: Project) -> None:

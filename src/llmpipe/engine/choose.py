@@ -38,6 +38,7 @@ class Choice:
     redone: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
     note: str = ""
+    lost: tuple[str, ...] = ()  # which runs were to be continued or built on and cannot be read, and why
     only: str | None = None
     from_step: str | None = None
 
@@ -78,11 +79,11 @@ def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fing
     """Continue the last unfinished run of the same fingerprint, else begin one that carries over what still holds."""
     every = frozenset(step.id for step in pipeline.steps)
     runs = [info for info in list_runs(home) if info.whole]
-    notes = []
+    lost = []
     if runs and not runs[0].finished:
         reason = _why_unreadable(runs[0])
         if reason:
-            notes.append(reason)
+            lost.append(reason)
         elif not _differences(runs[0], fingerprint):
             return Choice(runs[0].folder, runs[0], every, note=f"continuing run {runs[0].run_id}")
     base = None
@@ -91,12 +92,9 @@ def _auto(pipeline: Pipeline, options: RunOptions, home: Path, fingerprint: Fing
         if not reason:
             base = info
             break
-        notes.append(reason)
-    if base is not None:
-        notes.append(f"carrying over from run {base.run_id}")
-    elif notes:
-        notes.append("nothing is carried over")
-    return Choice(_fresh(home), None, every, base=base, note="; ".join(notes))
+        lost.append(reason)
+    note = f"carrying over from run {base.run_id}" if base else "nothing is carried over" if lost else ""
+    return Choice(_fresh(home), None, every, base=base, note=note, lost=tuple(lost))
 
 
 def _why_unreadable(info: RunInfo) -> str:

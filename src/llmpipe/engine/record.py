@@ -153,6 +153,7 @@ class Record:
             next_command=self._next_command(steps, code),
             next_flags=self._next_flags(run, reader, steps),
             problem=run.stopped.problem if run.stopped is not None else None,
+            lost=self._choice.lost,
             empty=() if stopped else self._empty(run, reader, numbers),
             notes=notes,
         )

@@ -117,6 +117,7 @@ class RunReport:
     next_flags: tuple[str, ...] = ()  # that it needs besides, where a limit has to be raised
     problem: Problem | None = None  # what is wrong with a data file, found before anything was sent
     empty: tuple[str, ...] = ()  # the datasets that have no rows
+    lost: tuple[str, ...] = ()  # earlier runs that were to be used and cannot be read, and why
     notes: tuple[str, ...] = ()  # lines for people: what was carried over, what may have been billed …
 
 

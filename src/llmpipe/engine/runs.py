@@ -16,7 +16,7 @@ from llmpipe.engine.ledger_versions import LedgerTooNew, LedgerUnreadable
 from llmpipe.engine.lock import is_held
 from llmpipe.engine.sequence import number_in
 from llmpipe.engine.underway import counted, number_of
-from llmpipe.errors import LlmpipeError, LockHeld
+from llmpipe.errors import LlmpipeError, LockHeld, StorageError
 from llmpipe.frozen import frozen
 
 LAST = "last"
@@ -100,7 +100,11 @@ def run_document(folder: Path) -> dict[str, Any] | None:
     if data is None:  # the ledger is the truth of what came back, whatever became of the rest
         data = {"status": "crashed", "started_at": folder.stat().st_mtime, "number": _number_without_file(folder)}
     if data.get("status") in ("running", "crashed"):
-        totals, steps = counted(folder)
+        try:
+            totals, steps = counted(folder)
+        except StorageError as err:
+            totals, steps = {"cost_usd": None}, []
+            data["reason"] = str(err)
         data |= {"totals": totals, "steps": steps}
     return data
 

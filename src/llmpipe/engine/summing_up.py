@@ -62,7 +62,7 @@ def sum_up(
         cache=output / ".cache",
         cache_mode=options.cache,
         offline=options.offline,
-        going_on=choice.note,
+        going_on="; ".join((*choice.lost, choice.note)),
         steps=tuple(replace(step, asked=_kinds(run, step.id)) for step in steps),
         budget=balance(prepare.effective_budget(pipeline, options), prepare.spent(run.ledger), steps, run.sums),
         prices_as_of=_prices_as_of(),

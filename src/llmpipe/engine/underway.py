@@ -29,15 +29,12 @@ def number_of(folder: Path) -> int:
 
 
 def counted(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Totals and steps of a run, with the names that `run.json` has for them; nothing of a ledger that is not readable.
+    """Totals and steps of a run, with the names that `run.json` has for them. Raises StorageError.
 
     Items whose rows were not read yet are not among them.
     """
-    try:
-        with LedgerReader(folder / "run.db") as ledger:
-            steps = [_step(ledger, row) for row in ledger.rows(_STEPS)]
-    except StorageError:
-        return {}, []
+    with LedgerReader(folder / "run.db") as ledger:
+        steps = [_step(ledger, row) for row in ledger.rows(_STEPS)]
     names = ("items", *STATUSES, "cached", "calls", "input_tokens", "output_tokens", "unpriced", "maybe_billed")
     totals: dict[str, Any] = {name: sum(step[name] for step in steps) for name in names}
     costs = [step["cost_usd"] for step in steps]

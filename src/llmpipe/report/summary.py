@@ -97,18 +97,20 @@ def after(report: RunReport, look: Look = Look()) -> list[str]:
 def cron(report: RunReport, look: Look = Look()) -> list[str]:
     """What `--quiet` prints: nothing on success, one line on a partial one, else at most 30 lines without colour.
 
-    A dataset without rows is said in any case, and so are keys that were met in rows and responses.
+    A dataset without rows is said in any case, and so are an earlier run that cannot be read and keys that were met in
+    rows and responses.
     """
     total = Total.of(report.steps)
+    name = said(f"{_file(report)} run {report.run_id}", 200)
+    lost = [f"{name}: {said(line, 600)}" for line in report.lost]
     if report.exit_code == 0 and not report.partial:
-        name = said(f"{_file(report)} run {report.run_id}", 200)
         empty = (f"dataset {said(dataset, 60)} has no rows" for dataset in report.empty)
-        return [f"{name}: {line}" for line in (*masked_lines(report.masked), *empty)]
+        return [*lost, *(f"{name}: {line}" for line in (*masked_lines(report.masked), *empty))]
     if report.exit_code == 0:
         worst = f"; {_cause(max(report.causes, key=lambda c: c.count))}" if report.causes else ""
         where = f"; {report.folder / 'failures'}"
         held = "".join(f"; {line}" for line in masked_lines(report.masked))
-        return [said(f"{_file(report)} run {report.run_id}: partial, {_sum(total)}{held}{worst}{where}", 1000)]
+        return [*lost, said(f"{_file(report)} run {report.run_id}: partial, {_sum(total)}{held}{worst}{where}", 1000)]
     head = [
         f"{_file(report)} {_verdict(report)[0]} after {lasted(report.duration_s)}, exit code {report.exit_code}",
         *_labelled("run", said(report.run_id)),
@@ -117,6 +119,7 @@ def cron(report: RunReport, look: Look = Look()) -> list[str]:
         *_spent(report),
     ]
     tail = [
+        *lost[:4],
         *_alerts(report),
         *(_labelled("previous", said(report.previous)) if report.previous else ()),
         *_labelled("files", said(report.folder, 1000)),
@@ -278,6 +281,8 @@ def _cause(cause: Cause) -> str:
 
 def _remarks(report: RunReport, look: Look) -> list[str]:
     lines = _alerts(report)
+    for lost in report.lost:
+        lines += _labelled("note", said(lost, max(look.width * 3, 600)))
     for name in report.empty:
         lines += _labelled("note", f"dataset {said(name, 60)} has no rows")
     for note in report.notes[:8]:
