@@ -25,10 +25,10 @@ STARS = {
 }
 PRICE = Price(input=Decimal(1), output=Decimal(1))
 MODELS = {
-    "weak": Model("weak", "echo", "weak", price=PRICE, fallback=("spare", "last")),
-    "spare": Model("spare", "echo", "spare", price=PRICE),
-    "last": Model("last", "echo", "last", price=PRICE),
-    "strong": Model("strong", "echo", "strong", price=PRICE),
+    "weak": Model("weak", "lmstudio", "weak", price=PRICE, fallback=("spare", "last")),
+    "spare": Model("spare", "lmstudio", "spare", price=PRICE),
+    "last": Model("last", "lmstudio", "last", price=PRICE),
+    "strong": Model("strong", "lmstudio", "strong", price=PRICE),
 }
 Answer = Callable[[LLMRequest, str, int], Any]
 
@@ -81,7 +81,7 @@ def test_a_stronger_model_may_be_asked_again() -> None:
     with Told(scripted('{"stars": 9}', '{"stars": 8}', '{"stars": 4}')) as client:
         response = client.get(spec(reask_model="strong"))
     assert client.models() == ["weak", "strong", "strong"]
-    assert (response.answered_by, response.reasks) == ("echo/strong", 2)
+    assert (response.answered_by, response.reasks) == ("lmstudio/strong", 2)
     turns = client.asked[2][1].turns()
     assert [turn.content for turn in turns[1::2]] == ['{"stars": 9}', '{"stars": 8}']
 
@@ -93,7 +93,7 @@ def test_after_a_fallback_the_model_that_answered_is_asked_again() -> None:
     with Told(answer) as client:
         response = client.get(spec())
     assert client.models() == ["weak", "spare", "spare"]
-    assert (response.output, response.answered_by, response.reasks) == ({"stars": 4}, "echo/spare", 1)
+    assert (response.output, response.answered_by, response.reasks) == ({"stars": 4}, "lmstudio/spare", 1)
 
 
 def test_a_reask_that_fails_goes_to_the_fallbacks_behind() -> None:
