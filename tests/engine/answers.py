@@ -23,6 +23,7 @@ class Answers:
         self.prompts: list[str] = []
         self.in_flight = 0
         self.most_in_flight = 0
+        self.together = 0  # replies wait until so many requests have been in flight at once, for a minute at most
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
@@ -51,7 +52,7 @@ class Answers:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024)
         self._port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
@@ -77,6 +78,10 @@ class Answers:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
+            for _ in range(6000):
+                if self.most_in_flight >= self.together:
+                    break
+                await asyncio.sleep(0.01)
             await asyncio.sleep(self.delay_s(self.total) if callable(self.delay_s) else self.delay_s)
         finally:
             self.in_flight -= 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.engine.answers import Answers
@@ -32,10 +34,15 @@ def _key(project: Project) -> None:
 def test_a_run_has_as_many_calls_in_flight_as_its_limit_says(project: Project) -> None:
     """Also where that is more than the rows that are taken up at first."""
     project.rows("d.jsonl", [{"id": str(n)} for n in range(1500)])
-    with Answers(delay_s=1.0) as server:
+
+    def reply(prompt: str) -> str:
+        server.together = 700  # once the first answer has let the others pass
+        return "good"
+
+    with Answers(reply) as server:
         report = project.run(pipeline(server, 700, '  - {id: one, foreach: datasets.d, prompt: "{{ item.id }}"}\n'))
     assert report.exit_code == 0
-    assert server.most_in_flight > 650
+    assert server.most_in_flight == 700
 
 
 def test_a_long_list_of_one_row_is_asked_at_the_full_limit_too(project: Project) -> None:
@@ -44,7 +51,14 @@ def test_a_long_list_of_one_row_is_asked_at_the_full_limit_too(project: Project)
   - {id: make, foreach: datasets.d, prompt: "make", schema: {all: [integer]}}
   - {id: each, foreach: steps.make.all, prompt: "each {{ item }}"}
 """
-    with Answers(lambda prompt: {"all": list(range(600))} if prompt == "make" else "good", delay_s=0.5) as server:
+
+    def reply(prompt: str) -> Any:
+        if prompt != "make":
+            return "good"
+        server.together = 200
+        return {"all": list(range(600))}
+
+    with Answers(reply) as server:
         report = project.run(pipeline(server, 200, steps))
     assert report.exit_code == 0
-    assert server.most_in_flight > 180
+    assert server.most_in_flight == 200
