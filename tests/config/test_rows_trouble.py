@@ -16,6 +16,12 @@ from llmpipe.errors import DataError, Place
 
 CASES: list[tuple[str, Any, bytes, str, int | None, str]] = [
     # name, format, bytes, code, line, a part of the message
+    ("a bare CR", "lines", b"one\rtwo\rthree\r", "D302", 1, "bare CR"),
+    ("one bare CR below", "lines", b"one\r\ntwo\nthr\ree\n", "D302", 3, "bare CR"),
+    ("two CRs before a LF", "lines", b"one\r\r\n", "D302", 1, "bare CR"),
+    ("NULs behind the last line", "lines", b"one\n" + bytes(64), "D302", 2, "NUL"),
+    ("a NUL in a line", "lines", b"one\nt\0wo\n", "D302", 2, "NUL"),
+    ("lines in utf-16 without a mark", "lines", "one\ntwo\n".encode("utf-16-le"), "D303", 1, "utf-16-le"),
     ("torn line", "jsonl", b'{"id": 1}\n{"id": 2, "t": "abc', "D302", 2, "breaks off"),
     ("not json", "jsonl", b'{"id": 1}\n\n{id: 2}\n{"id": 3}', "D302", 3, "column 2"),
     ("two on a line", "jsonl", b'{"id": 1} {"id": 2}\n', "D302", 1, "column 11"),

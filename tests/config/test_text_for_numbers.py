@@ -20,8 +20,8 @@ vars: {limit: 18, on: true, sep: "-", many: [1, 2]}
 datasets: {d: {path: a.csv, key: id%s}}
 models: {m: {provider: echo}}
 steps:
-  - {id: first, foreach: datasets.d, prompt: a, schema: {n: integer, s: string, b: boolean}}
-  - {id: text, foreach: datasets.d, prompt: a}
+  - {id: first, foreach: datasets.d, prompt: "{{ key }}", schema: {n: integer, s: string, b: boolean}}
+  - {id: text, foreach: datasets.d, prompt: "{{ key }}"}
 """
 PLACE = Place("p.yaml", 1, 1)
 
@@ -90,7 +90,7 @@ def test_a_cell_that_is_used_as_a_number_is_an_error_with_the_conversion(tmp_pat
         "  - {id: x, foreach: datasets.d, samples: 2, prompt: a, if: item.age > 18}\n",
         "  - {id: x, foreach: datasets.d, samples: 2, prompt: a, if: parent.age > 18}\n",
         "  - {id: x, foreach: datasets.d, prompt: a, check: output | length > 0 and item.age == 18}\n",
-        "  - {id: x, foreach: datasets.d, prompt: a, schema: {n: number}, check: output.n == item.age}\n",
+        "  - {id: x, foreach: datasets.d, prompt: '{{ key }}', schema: {n: number}, check: output.n == item.age}\n",
         "  - {id: x, foreach: {group: steps.first, by: item.age > 18}, prompt: a}\n",
         "  - {id: x, foreach: {group: steps.first, by: item.age}, if: item.key > 18, prompt: a}\n",
         "  - {id: x, foreach: {split: datasets.d, text: item.ok, size: 9}, if: parent.age == 1, prompt: a}\n",

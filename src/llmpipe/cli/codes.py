@@ -33,6 +33,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "Y111": ("a number that is none", "Quote the value if it is text."),
     "Y112": ("the file cannot be read", "Check the path and the permissions."),
+    "Y113": (
+        "a comment that may be part of a text",
+        "In YAML ` #` begins a comment. Put the whole value in quotes, or write it as a block after '|'.",
+    ),
     "C201": ("a required key is missing", "Add the key; `llmpipe schema` documents every one."),
     "C202": ("a value of the wrong type", "The message says what is wanted and what stands there."),
     "C203": ("an unknown key", "Mind the suggestion; the note lists the keys that are allowed there."),
@@ -84,6 +88,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Cells of CSV, TSV and lines are text, which never equals a number: convert it, or name its column's type.",
     ),
     "C230": ("a dataset that nothing uses", "Use it in a `foreach`, or remove it."),
+    "C233": (
+        "a prompt that is the name of a file",
+        "Text under `prompt` is sent as it is. Name a file with `prompt_file`.",
+    ),
+    "C234": (
+        "a prompt that uses nothing of its item",
+        "Every item would be asked the same. Write {{ item.NAME }} where a column belongs; other braces are text.",
+    ),
     "C250": (
         "Python code that cannot be loaded",
         "`python: module:function` names a function of a module in the project.",

@@ -135,22 +135,18 @@ def row_shape(dataset: Dataset, node: Node, loading: Loading) -> Shape:
     fixed = _FIXED.get(dataset.format)
     if fixed is not None:
         _check_types(dataset, fixed, node, loading)
+        if dataset.format == "lines" and not dataset.stdin:
+            _first_rows(dataset, node, loading)
         return _typed_record(fixed, dataset, sure=True)
-    if dataset.stdin:
+    found = _first_rows(replace(dataset, types=EMPTY), node, loading) if not dataset.stdin else None
+    if found is None:
         return ANY
-    try:
-        rows, is_all = _peeked(replace(dataset, types=EMPTY))
-    except DataError as error:
-        _unreadable(error, dataset, node.value.get("path", node), loading)
-        return ANY
+    rows, is_all = found
     columns = tuple(dict.fromkeys(name for row in rows for name in row))
     if not columns:
         return ANY
     if _check_types(dataset, columns, node, loading):
-        try:
-            _peeked(dataset)
-        except DataError as error:
-            _unreadable(error, dataset, node.value.get("path", node), loading)
+        _first_rows(dataset, node, loading)
     if dataset.key is not None and dataset.key not in rows[0]:
         message = f"the first row of dataset '{dataset.name}' has no '{dataset.key}', its key"
         hint, note = did_you_mean(dataset.key, columns), f"columns: {listed(columns)}"
@@ -158,6 +154,15 @@ def row_shape(dataset: Dataset, node: Node, loading: Loading) -> Shape:
     count = "row" if len(rows) == 1 else f"{len(rows)} rows"
     seen = f"the {'' if is_all else 'first '}{count} of dataset '{dataset.name}'"
     return _typed_record(columns, dataset, sure=dataset.format in ("csv", "tsv"), seen=seen)
+
+
+def _first_rows(dataset: Dataset, node: Node, loading: Loading) -> tuple[list[Mapping[str, Any]], bool] | None:
+    """The first rows, and whether they are all; None, and a problem, where they cannot be read."""
+    try:
+        return _peeked(dataset)
+    except DataError as error:
+        _unreadable(error, dataset, node.value.get("path", node), loading)
+        return None
 
 
 def _check_types(dataset: Dataset, columns: tuple[str, ...], node: Node, loading: Loading) -> bool:
@@ -207,7 +212,7 @@ def _peeked(dataset: Dataset) -> tuple[list[Mapping[str, Any]], bool]:
                 found.append(row.data)
                 size += len(canonical(row.data)) if most > 1 else 0
         except DataError:
-            if not found:
+            if not found or dataset.format == "lines":  # NULs seldom begin in the first line
                 raise
             return found, False
     return found, True

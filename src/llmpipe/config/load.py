@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from llmpipe.config.answers import check_repair
+from llmpipe.config.cut_texts import warn_cut_texts
 from llmpipe.config.datasets import read_datasets, row_shape
 from llmpipe.config.fields import Fields
 from llmpipe.config.fingerprint import Fingerprint, changes, fingerprint
@@ -30,7 +31,7 @@ from llmpipe.config.scopes import Draft, Scopes
 from llmpipe.config.secrets import refuse_secrets
 from llmpipe.config.source import parse
 from llmpipe.config.spending import check_budget
-from llmpipe.config.steps import Surroundings, build_step, compile_parts, read_drafts, shape_of
+from llmpipe.config.steps import Surroundings, build_step, compile_parts, read_drafts, shape_of, warn_of_prompts
 from llmpipe.config.structure import check_shape
 from llmpipe.config.vars import Given, parse_assignments, parse_overrides, read_vars
 from llmpipe.errors import ConfigError, Place, Problem
@@ -90,6 +91,7 @@ def _document(path: Path, overrides: Mapping[str, str], loading: Loading) -> Nod
     if document.kind == "map":
         document = merge_includes(document, loading)
         document = apply_overrides(document, overrides, loading)
+    warn_cut_texts(document, loading.problems)
     check_shape(document, loading.problems)
     refuse_secrets(document, loading.problems)
     if document.kind != "map":
@@ -117,6 +119,7 @@ def _resolve(
     budget = read_budget(fields.sub("budget", "budget"))
     check_budget(budget, fields, steps, models, loading.problems)
     _warn_unused(fields, scopes, loading)
+    warn_of_prompts(around)
     loading.problems.check()
     return Pipeline(
         name=name,

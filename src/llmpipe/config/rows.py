@@ -145,8 +145,15 @@ def _json(part: Part, _dataset: Dataset) -> _Numbered:
 
 def _lines(part: Part, _dataset: Dataset) -> _Numbered:
     for number, text in lines(part.stream, file=part.file):
+        content = text.removesuffix("\n").removesuffix("\r")
+        if "\r" in content:
+            message = "not lines: a line ends with a bare CR; save it with LF or CRLF"
+            raise DataError(message, file=part.file, line=number, code="D302")
+        if "\0" in content:
+            message = "not text: a NUL, as in a file that was cut off or is no UTF-8"
+            raise DataError(message, file=part.file, line=number, code="D302")
         if not text.isspace():
-            yield number, {"text": text.rstrip("\r\n"), "number": number}
+            yield number, {"text": content, "number": number}
 
 
 def _files(part: Part, dataset: Dataset) -> _Numbered:

@@ -17,6 +17,7 @@ from llmpipe.config.near import did_you_mean, listed
 from llmpipe.config.nodes import Node
 from llmpipe.config.pipeline import ROOT_SCOPE, MessageTemplate, Step, StepRef
 from llmpipe.config.policies import Policies
+from llmpipe.config.prompt_traps import warn_path, warn_rowless
 from llmpipe.config.references import Reader, References
 from llmpipe.config.schemas import read_schema
 from llmpipe.config.scopes import Draft, Scopes
@@ -197,6 +198,17 @@ def build_step(draft: Draft, around: Surroundings) -> Step:
         cache=policies.cache,
         max_prompt=policies.max_prompt,
     )
+
+
+def warn_of_prompts(around: Surroundings) -> None:
+    """Warn of prompts that probably say something else than was meant, unless what is broken may have meant it."""
+    if around.loading.problems.errors:
+        return
+    for draft in around.scopes.drafts.values():
+        parts = around.parts[draft.id]
+        if parts.kind == "model" and not warn_path(draft, around.loading):
+            messages = [(template, node) for _, template, node, _ in parts.messages]
+            warn_rowless(draft, messages, around.scopes.home(draft.id), around.scopes, around.references)
 
 
 def _fallback(draft: Draft, fallback: tuple[str, ...], around: Surroundings) -> tuple[str, ...]:

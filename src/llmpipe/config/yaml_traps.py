@@ -42,14 +42,13 @@ def advise(source: SourceText, said: str, index: int, context: int | None) -> Pr
         shifted = _shifted(source, index)
         if shifted is not None:
             return shifted
+    if context is not None and "',' or" in said and (cut := _cut_flow(source, context)):
+        return cut
     place = source.place(index)
     if "\t" in said or ("cannot start any token" in said and source.text[index : index + 1] == "\t"):
         return Problem("Y103", "a tab cannot indent YAML", place, hint="use spaces")
-    if "quoted scalar" in said or "end of stream" in said:
-        where = source.place(context) if context is not None else place
-        if _open_quote(source, context):
-            return Problem("Y103", "a quote that is never closed", where)
-        return _plain(said, place)
+    if ("quoted scalar" in said or "end of stream" in said) and context is not None and _open_quote(source, context):
+        return Problem("Y103", "a quote that is never closed", source.place(context))
     return _plain(said, place)
 
 
@@ -64,6 +63,30 @@ def end_of_braces(text: str, start: int) -> int:
             behind = line[offset + 1 :].lstrip()
             return start + (offset + 1 if behind[:1] in (",", "}", "]") else len(line))
     return start + len(line)
+
+
+def _cut_flow(source: SourceText, index: int) -> Problem | None:
+    """The problem of a line whose bracket is closed in a comment only."""
+    line, start = _line_at(source, index)
+    comment = _comment_in(line)
+    if comment is None or not line.rstrip().endswith(("}", "]")):
+        return None
+    place = source.place(start + comment, start + len(line.rstrip()))
+    message = "' #' begins a comment, so the bracket before it is not closed"
+    return Problem("Y103", message, place, hint="quote the value before it", note=_NOTE)
+
+
+def _comment_in(line: str) -> int | None:
+    """Where the comment of a line begins, outside of quotes."""
+    quote = ""
+    for at, sign in enumerate(line):
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"" and line[at - 1 : at] in ("", " ", "\t", "{", "[", ",", ":"):
+            quote = sign
+        elif sign == "#" and line[at - 1 : at] in (" ", "\t"):
+            return at
+    return None
 
 
 def _shifted(source: SourceText, index: int) -> Problem | None:
@@ -109,8 +132,8 @@ def _plain(said: str, place: Place) -> Problem:
     return Problem("Y103", f"not YAML: {said}", place, note=note)
 
 
-def _open_quote(source: SourceText, context: int | None) -> bool:
-    return context is not None and source.text[context : context + 1] in ("'", '"')
+def _open_quote(source: SourceText, context: int) -> bool:
+    return source.text[context : context + 1] in ("'", '"')
 
 
 def _trap(source: SourceText, index: int) -> Problem | None:
