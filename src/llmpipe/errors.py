@@ -32,6 +32,7 @@
         ├── Refused                      P440 ─┐
         ├── Truncated                    P441  ├ the model answered, but not with an answer
         ├── IncompleteAnswer             P443 ─┘
+        ├── OutOfResources           1   X940   too few file descriptors, threads, or too little memory
         ├── NotRecorded                  P450
         ├── BudgetExceeded           6   P460
         └── InvalidOutput                an answer that does not hold what was asked for
@@ -45,7 +46,7 @@ The codes start with a letter so that none reads as an HTTP status. `llmpipe exp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from llmpipe.frozen import frozen
 
@@ -62,8 +63,13 @@ class LlmpipeError(Exception):
 
     code: ClassVar[str] = "X900"
     title: ClassVar[str] = "error"
-    advice: ClassVar[str] = ""
+    advice: str = ""
     exit_code: ClassVar[int] = 1
+
+    def advising(self, advice: str) -> Self:
+        """The error with advice that fits better than its class's."""
+        self.advice = advice
+        return self
 
 
 @frozen
@@ -498,6 +504,14 @@ class NotRecorded(CallFailed):
     code = "P450"
     title = "the answer is not in the cache or the recording"
     advice = "Run once without --offline / --replay, or record it."
+
+
+class OutOfResources(CallFailed):
+    """This process may open no more files or start no more threads, or there is no more memory: nothing was sent."""
+
+    code = "X940"
+    title = "a limit of this process is reached"
+    advice = "Raise the limit (`ulimit -a` lists them) or lower limits.concurrency, then continue with --resume."
 
 
 class BudgetExceeded(CallFailed):

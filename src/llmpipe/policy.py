@@ -59,11 +59,15 @@ class Retry:
 
 @frozen
 class Limits:
-    """What one gate lets through. `concurrency` None = auto; rpm / tpm None = as headers of replies say, 0 = off."""
+    """What one gate lets through. `concurrency` None = auto; rpm / tpm None = as headers of replies say, 0 = off.
+
+    `most` bounds the concurrency besides, whatever it is: set by a run for the connections that its process may have.
+    """
 
     concurrency: int | None = None
     rpm: int | None = None
     tpm: int | None = None
+    most: int | None = None
 
 
 @frozen

@@ -17,7 +17,7 @@ from llmpipe.errors import InternalError
 from llmpipe.report.figures import said
 
 
-def report_crash(console: Console, words: Sequence[str], error: Exception) -> int:
+def report_crash(console: Console, words: Sequence[str], error: BaseException) -> int:
     """Write the traceback, say where it is, return exit code 3."""
     text = _text(words, error)
     try:
@@ -31,7 +31,7 @@ def report_crash(console: Console, words: Sequence[str], error: Exception) -> in
     return InternalError.exit_code
 
 
-def _text(words: Sequence[str], error: Exception) -> str:
+def _text(words: Sequence[str], error: BaseException) -> str:
     head = f"llmpipe {__version__}, Python {platform.python_version()}, {sys.platform}\nllmpipe {' '.join(words)}\n\n"
     return head + "".join(traceback.format_exception(error))
 

@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from llmpipe.cli.commands import COMMANDS, overview
 from llmpipe.cli.console import Console, OutputClosed, OutputLost, reserve_descriptors
 from llmpipe.cli.utf8 import require_utf8_names
+from llmpipe.interrupts import Interrupted, interruptible
 
 TYPE_CHECKING = False  # typing costs more to import than all that --help needs
 if TYPE_CHECKING:
@@ -33,13 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_utf8_names()
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console(sys.stdout, sys.stderr, variable=_variable)
-    code = _guarded(console, words)
-    try:
-        console.flush()
-    except OutputClosed:
-        console.abandon()
-    except OutputLost as lost:
-        code = _lost(console, lost, code)
+    with interruptible(until_exit=argv is None):
+        code = _guarded(console, words)
+        try:
+            console.flush()
+        except OutputClosed:
+            console.abandon()
+        except OutputLost as lost:
+            code = _lost(console, lost, code)
+        except KeyboardInterrupt:
+            console.abandon()
+            code = INTERRUPTED
     return code
 
 
@@ -47,9 +51,9 @@ def _guarded(console: Console, words: list[str]) -> int:
     """Run the command; every exception becomes a message and an exit code."""
     try:
         return _dispatch(console, words)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         console.err("interrupted")
-        return INTERRUPTED
+        return interrupt.exit_code if isinstance(interrupt, Interrupted) else INTERRUPTED
     except OutputClosed:
         console.abandon()
         return 0
@@ -112,6 +116,8 @@ def _command(console: Console, name: str, words: list[str]) -> int:
 
 def _is_somewhere() -> bool:
     """Whether the working directory still exists; every path that is shown is relative to it."""
+    from pathlib import Path
+
     try:
         Path.cwd()
     except OSError:
@@ -134,15 +140,17 @@ def _unknown(console: Console, name: str) -> int:
 
 def _failed(console: Console, words: list[str], error: Exception) -> int:
     from llmpipe.errors import ConfigError, InternalError, LlmpipeError
+    from llmpipe.local_faults import local_fault
 
     if isinstance(error, ConfigError):
         from llmpipe.report.problems import render
 
         console.err(render(error.problems, "text"))
         return error.exit_code
-    if isinstance(error, LlmpipeError) and not isinstance(error, InternalError):
-        console.err(*told(error))
-        return error.exit_code
+    known = local_fault(error) or error
+    if isinstance(known, LlmpipeError) and not isinstance(known, InternalError):
+        console.err(*told(known))
+        return known.exit_code
     if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
         from llmpipe.report.figures import said
 

@@ -53,7 +53,7 @@ def _main(args: argparse.Namespace, words: Sequence[str], console: Console) -> i
     report = _run(pipeline, environment, args, words, console)
     if report is None:
         return 0
-    _tell(report, args, console)
+    _tell(report, args, words, console)
     return report.exit_code
 
 
@@ -229,11 +229,15 @@ def _display(args: argparse.Namespace, console: Console) -> Display:
     return progress.Shown(progress.Lines(), write)
 
 
-def _tell(report: RunReport, args: argparse.Namespace, console: Console) -> None:
+def _tell(report: RunReport, args: argparse.Namespace, words: Sequence[str], console: Console) -> None:
     from llmpipe.cli.places import show_command
     from llmpipe.report.summary import Look, after, cron
 
     show = show_command(report.folder)
+    if report.crash is not None:
+        from llmpipe.cli.crash import report_crash
+
+        report_crash(console, words, report.crash)
     if report.problem is not None:
         from llmpipe.report.problems import render
 
@@ -257,4 +261,4 @@ def _tell(report: RunReport, args: argparse.Namespace, console: Console) -> None
 def _report_document(report: RunReport) -> dict[str, Any]:
     import dataclasses
 
-    return {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    return {field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name != "crash"}

@@ -58,7 +58,7 @@ class GateState:
     """The state of one gate. `limits`: as in the pipeline file; `embedded`: nothing leaves the process."""
 
     def __init__(self, limits: Limits, *, embedded: bool = False, breaker: BreakerPolicy = DEFAULT_BREAKER) -> None:
-        self.ramp = Ramp(limits.concurrency or (EMBEDDED_MOST if embedded else None))
+        self.ramp = Ramp(limits.concurrency or (EMBEDDED_MOST if embedded else None), limits.most)
         self.breaker = Breaker(breaker)
         self.requests = Pace(limits.rpm) if limits.rpm else None
         self.tokens = Pace(limits.tpm) if limits.tpm else None

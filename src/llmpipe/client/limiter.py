@@ -61,9 +61,10 @@ class Ramp:
     SPREAD = 1.3
     INNOCENT = 10.0  # outweighs the next dozen rejections
 
-    def __init__(self, fixed: int | None = None) -> None:
+    def __init__(self, fixed: int | None = None, most: int | None = None) -> None:
         self.fixed = fixed
-        self.limit = fixed or AUTO_START
+        self.most = most or max(AUTO_MOST, fixed or 0)
+        self.limit = min(fixed or AUTO_START, self.most)
         self.ceiling: int | None = None
         self._patience = PATIENCE
         self._step = 1
@@ -83,10 +84,10 @@ class Ramp:
             return
         self._answers += 1
         if self.ceiling is None:
-            self.limit = min(AUTO_MOST, self.limit + 1)
+            self.limit = min(self.most, self.limit + 1)
         elif self._answers >= self._patience:
             self._answers = 0
-            self.limit = self.ceiling = min(AUTO_MOST, self.ceiling + self._step)
+            self.limit = self.ceiling = min(self.most, self.ceiling + self._step)
             self._step, self._tried = self._step * 2, True
 
     def rejected(self, rank: int) -> bool:
@@ -107,7 +108,7 @@ class Ramp:
         return self.limit != before
 
     def _start_anew(self) -> bool:
-        before, self.limit, self.ceiling = self.limit, max(self.limit, AUTO_START), None
+        before, self.limit, self.ceiling = self.limit, max(self.limit, min(AUTO_START, self.most)), None
         self._at_few = self.INNOCENT
         self._ranks.clear()
         return self.limit != before

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -28,9 +28,14 @@ RESERVED = ("ts", "level", "event")
 
 
 class JsonLines:
-    """A sink of loguru that appends to a file. Lines are written whole; `close` flushes."""
+    """A sink of loguru that appends to a file. Lines are written whole.
 
-    def __init__(self, path: Path, redactor: Redactor) -> None:
+    A disk that takes no more of them is said once to `warn`: a log must never be what a run fails of.
+    """
+
+    def __init__(self, path: Path, redactor: Redactor, warn: Callable[[str], None]) -> None:
+        self._path, self._warn = path, warn
+        self._lost = False
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         os.fchmod(descriptor, 0o600)
         self._file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=64 * 1024)
@@ -49,13 +54,27 @@ class JsonLines:
         """Append one line of JSON, redacted."""
         line = self._redactor.text(line)
         with self._guard:
-            self._file.write(line + "\n")
-            if at_once:
-                self._file.flush()
+            if self._lost:
+                return
+            try:
+                self._file.write(line + "\n")
+                if at_once:
+                    self._file.flush()
+            except OSError as err:
+                self._lose(err)
 
     def stop(self) -> None:
         """Called by loguru when the sink is removed."""
-        self._file.close()
+        with self._guard:
+            try:
+                self._file.close()
+            except OSError as err:
+                if not self._lost:
+                    self._lose(err)
+
+    def _lose(self, err: OSError) -> None:
+        self._lost = True
+        self._warn(f"{self._path.name} is not complete: {err.strerror or err}")
 
 
 class RunLogger:
@@ -123,13 +142,20 @@ def _exception(caught: Any) -> str:
 
 
 @contextmanager
-def log_to(path: Path, redactor: Redactor, *, level: str = "INFO", others: bool = True) -> Iterator[RunLogger]:
+def log_to(
+    path: Path,
+    redactor: Redactor,
+    *,
+    level: str = "INFO",
+    others: bool = True,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Iterator[RunLogger]:
     """Log to `path` until the block ends; yields the short way into it. Raises OSError if the file cannot be opened.
 
     Other sinks stay as they are; loguru's default one on stderr is the command line's to remove. `others`: whether
     anybody else may log. Where nobody does, and loguru is not there yet, it is not imported: 40 ms.
     """
-    sink = JsonLines(path, redactor)
+    sink = JsonLines(path, redactor, warn)
     if not others and "loguru" not in sys.modules:
         try:
             yield RunLogger(sink)

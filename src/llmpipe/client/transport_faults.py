@@ -21,6 +21,7 @@ from llmpipe.errors import (
     StreamCut,
 )
 from llmpipe.frozen import frozen
+from llmpipe.local_faults import no_descriptor_left, out_of_resources
 
 
 @frozen
@@ -84,6 +85,12 @@ def meaning_of(error: BaseException) -> Meaning | None:
 def fault_of(error: BaseException, host: str, **evidence: Any) -> CallFailed | None:
     """The error to raise for `error` from `host`, with `evidence` as in CallFailed; None as in `meaning_of`."""
     meaning = meaning_of(error)
+    limit = out_of_resources(error)
+    if limit is None and meaning in (_CONNECT, _PROXY):
+        limit = no_descriptor_left()  # a resolver that could open no file says that the name is not known
+    if limit is not None:
+        limit.billed = "maybe" if meaning is None else meaning.billed
+        return limit
     if meaning is None:
         return None
     detail = f" ({_words(error)})" if str(error) else ""

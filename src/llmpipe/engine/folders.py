@@ -14,6 +14,7 @@ from llmpipe.config.paths import display
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine.options import RunOptions
 from llmpipe.errors import ConfigError, Problem, StorageError
+from llmpipe.local_faults import local_fault, out_of_resources
 
 
 class FolderRefused(StorageError):
@@ -26,12 +27,18 @@ class FolderRefused(StorageError):
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Tell faults of the file system in the block as faults of `folder`. Raises FolderRefused, StorageError."""
+    """Raise faults of the machine in the block as faults of `folder`: FolderRefused, StorageError, OutOfResources."""
     try:
         yield
-    except OSError as err:
-        if err.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(f"there is no space left for {display(folder)}") from err
+    except (OSError, MemoryError, RuntimeError) as err:
+        limit = out_of_resources(err)
+        if limit is not None:
+            raise limit from err
+        if not isinstance(err, OSError):
+            raise
+        known = local_fault(err)
+        if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) and known is not None:
+            raise known from err
         reason = why_not(folder) or f"the system refuses it: {err.strerror or err}"
         raise FolderRefused(f"the output folder {display(folder)} cannot be written: {reason}") from err
 

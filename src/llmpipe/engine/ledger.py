@@ -22,8 +22,9 @@ from typing import Any
 from llmpipe.client.batches import gather
 from llmpipe.engine import ledger_schema as schema
 from llmpipe.engine.ledger_read import LedgerReader, Row, reading_uri, reason
-from llmpipe.engine.ledger_versions import make_current
+from llmpipe.engine.ledger_versions import LedgerUnreadable, make_current
 from llmpipe.errors import InternalError, LlmpipeError, StorageError
+from llmpipe.local_faults import local_fault, why_unwritable
 
 _GROUP = 4000  # rows a transaction at the most, so that a future never waits for long
 
@@ -34,7 +35,7 @@ class Ledger(LedgerReader):
     def __init__(self, path: Path) -> None:
         """Open `path`, or create it. Raises StorageError; LedgerUnreadable, with the file as it was, if it is no ledger
         that this version knows."""
-        if path.exists():
+        if path.exists() and not _is_blank(path):
             LedgerReader(path).close()
         try:
             self._writer = _opened(path)
@@ -45,15 +46,21 @@ class Ledger(LedgerReader):
             super().__init__(path)
             faulty.callback(super().close)
             self._ids = {t: self.value(f"SELECT COALESCE(MAX(id), 0) FROM {t}") for t in ("items", "attempts")}  # noqa: S608 - fixed names
+            self._place = _identity(path)
+            self._failed: LlmpipeError | None = None
+            self._begin()
             faulty.pop_all()
-        self._failed: LlmpipeError | None = None
-        self._begin()
 
     def _begin(self) -> None:
         """Start the writer."""
         self._queue: queue.SimpleQueue[tuple[str, Row, asyncio.Future[None] | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
+
+    @property
+    def is_in_place(self) -> bool:
+        """False once the file was removed, moved or replaced: what is written then goes where nobody finds it."""
+        return _identity(self.path) == self._place
 
     def next_id(self, table: str) -> int:
         """A fresh id for `items` or `attempts`."""
@@ -100,8 +107,8 @@ class Ledger(LedgerReader):
             if self._failed is None:
                 try:
                     _write_group(connection, work)
-                except (sqlite3.Error, OSError) as err:
-                    self._failed = reason(self.path, "written", err)
+                except (sqlite3.Error, OSError, MemoryError) as err:
+                    self._failed = _fault(self.path, "written", err)
                 except Exception as err:  # noqa: BLE001 - whoever waits for the commit has to hear of any fault
                     self._failed = InternalError(f"the ledger could not take a row: {type(err).__name__}: {err}")
                     self._failed.__cause__ = err
@@ -109,8 +116,15 @@ class Ledger(LedgerReader):
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as err:  # a full disk: the rows stay in the WAL, where the next opening finds them
-            self._failed = self._failed or StorageError(f"the ledger {self.path} could not be checked in: {err}")
+            self._failed = self._failed or _fault(self.path, "checked in", err)
         connection.close()
+
+
+def _fault(path: Path, verb: str, err: sqlite3.Error | OSError | MemoryError) -> StorageError:
+    """What happened, in the database's words and in those of the machine below it."""
+    said = reason(path, verb, err) if isinstance(err, sqlite3.Error) else StorageError(f"the ledger {path}: {err}")
+    cause = local_fault(err) or (None if isinstance(said, LedgerUnreadable) else why_unwritable(path))
+    return said if cause is None else StorageError(f"{said} ({cause})").advising(cause.advice)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -123,6 +137,23 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_blank(path: Path) -> bool:
+    """True for a database without a table: whoever began to make it was killed, or found the disk full."""
+    try:
+        with closing(sqlite3.connect(reading_uri(path), uri=True)) as found:
+            return not found.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.Error:
+        return False
 
 
 def _opened(path: Path) -> sqlite3.Connection:

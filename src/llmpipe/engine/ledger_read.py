@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -62,6 +62,7 @@ class LedgerReader:
         """Open `path`. Raises StorageError; LedgerUnreadable if it is missing or no ledger that this version knows."""
         self.path = path
         self._one_at_a_time = threading.Lock()
+        self.between_blocks: Callable[[], None] = lambda: None  # may raise, to end a long walk
         if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where the folder cannot be entered
             raise LedgerUnreadable(f"there is no ledger {path}")
         if not os.access(path, os.R_OK):
@@ -103,6 +104,7 @@ class LedgerReader:
                 block = cursor.fetchmany(size)
             while block:
                 yield block
+                self.between_blocks()
                 with self._one_at_a_time:
                     block = cursor.fetchmany(size)
         except sqlite3.DatabaseError as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -42,9 +43,10 @@ class RunLock:
                 time.sleep(_POLL_S)
         file.seek(0)
         file.truncate()
-        json.dump({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": self._command}, file)
-        file.flush()
         self._file = file
+        who = {"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "command": self._command}
+        with contextlib.suppress(OSError):  # the lock is the kernel's; who holds it may not fit on a full disk
+            os.write(file.fileno(), json.dumps(who).encode())
         return self
 
     def __exit__(

@@ -270,6 +270,7 @@ def make_client(
     from llmpipe.client.client import LLMClient
     from llmpipe.client.disk_cache import DiskCache
     from llmpipe.client.proxies import Proxies
+    from llmpipe.engine.descriptors import with_descriptors
 
     before, held = spent(ledger), Spending.of(ledger)
     budget = BudgetKeeper(
@@ -281,7 +282,8 @@ def make_client(
         held_tokens=held.held_tokens,
         margins={model: Margin(output=longest) for model, longest in spending.overlong(ledger).items()},
     )
-    models, proxies = limited_models(pipeline, options), Proxies.from_environment(environment.variables.get)
+    models = with_descriptors(limited_models(pipeline, options), note)
+    proxies = Proxies.from_environment(environment.variables.get)
     return LLMClient(
         models,
         cache=DiskCache(output / ".cache", warn=note),

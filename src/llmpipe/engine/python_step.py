@@ -17,8 +17,9 @@ from llmpipe.config.templates import Entries
 from llmpipe.engine.entries import ListEntries
 from llmpipe.engine.items import is_storable
 from llmpipe.engine.own_code import load_object
-from llmpipe.errors import ItemError
+from llmpipe.errors import ItemError, OutOfResources
 from llmpipe.json_numbers import read_number
+from llmpipe.local_faults import out_of_resources
 
 _SIDE_BY_SIDE = 8  # calls at once: threads, so that a slow function holds nobody up
 
@@ -52,6 +53,8 @@ class PythonStep:
                 raise ItemError(f"{self._step.python} took longer than {self._seconds:g} s", code="D332") from err
             except _Left as err:
                 raise ItemError(f"{self._step.python} raised {err}", code="D330") from err
+            except OutOfResources:
+                raise
             except Exception as err:
                 raise ItemError(f"{self._step.python} raised {type(err).__name__}: {err}", code="D330") from err
         return _plain(output, self._step)
@@ -94,7 +97,10 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=body, name="python-step", daemon=True).start()
+    try:
+        threading.Thread(target=body, name="python-step", daemon=True).start()
+    except RuntimeError as err:
+        raise out_of_resources(err) or err from None
     return await future
 
 

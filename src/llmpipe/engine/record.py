@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmpipe.config.fingerprint import Fingerprint
 from llmpipe.config.pipeline import Pipeline, Scope
 from llmpipe.engine import prepare
 from llmpipe.engine.choose import Choice
+from llmpipe.engine.endings import moved, stop_for
 from llmpipe.engine.evidence import remove_orphans
 from llmpipe.engine.files import read_json, write_json
 from llmpipe.engine.ledger_read import LedgerReader
-from llmpipe.engine.ledger_schema import LASTED
 from llmpipe.engine.ledger_versions import DamagedValue, LedgerUnreadable
 from llmpipe.engine.masking import masked_counts
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.outputs import Publisher, export_steps
 from llmpipe.engine.results import RunReport, Status, StepCounts
-from llmpipe.engine.run_file import closing, opening, previous, schemas_sent, update_status
+from llmpipe.engine.run_file import closing, next_command, opening, previous, schemas_sent, update_status
 from llmpipe.engine.runs import RUN_FILE
 from llmpipe.engine.spending import Spending
-from llmpipe.engine.state import RunState
+from llmpipe.engine.state import RunState, Stop
 from llmpipe.engine.sufficient import sufficient
 from llmpipe.engine.unchanged import is_unchanged
-from llmpipe.engine.verdict import causes, count_step, disagreements
-from llmpipe.errors import InternalError, ItemError, LlmpipeError, ProviderDown
-from llmpipe.shell_text import quoted
+from llmpipe.engine.verdict import causes, count_step, disagreements, left_over, live_counts
+from llmpipe.errors import InternalError, ItemError, ProviderDown
+from llmpipe.interrupts import Interrupted, LateSignals, taking
+from llmpipe.local_faults import local_fault
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
 
 
-_TRIED = (
-    "SELECT COUNT(*) FROM (SELECT DISTINCT attempts.step, attempts.item FROM attempts"
-    " JOIN items ON items.id = attempts.item AND items.live = 1 WHERE NOT EXISTS"
-    " (SELECT 1 FROM results WHERE results.step = attempts.step AND results.item = attempts.item))"
-)
+_ROOM_BYTES = 64 * 1024
 _LASTED = (  # ledgers of 0.1.0 have no durations
     "SELECT COALESCE(SUM(COALESCE(duration_s, MAX(finished_at - started_at, 0.0))), 0.0) FROM invocations WHERE id <> ?"
 )
@@ -59,6 +57,9 @@ class Record:
         earlier = read_json(self._path) or {}
         self._previous = previous(choice.folder.parent)
         self._asks = True
+        self._counted: RunReport | None = None  # before the results are written
+        self._lasted_before_s = 0.0  # this run's earlier invocations
+        self._room = choice.folder / ".room.part"  # given back at the end: a full disk then takes the verdict too
         self._data = opening(pipeline, options, choice, print_, redactor=redactor, earlier=earlier)
 
     @property
@@ -73,89 +74,147 @@ class Record:
         self._asks = any(resolve(model).wire != "echo" for model in models)
 
     def begin(self) -> None:
-        """Say that the run is at work. Raises OSError."""
-        write_json(self._path, self._data)
-
-    def crashed(self, err: BaseException) -> None:
-        """Say that the run ended without a verdict: by a fault of its place, or of llmpipe itself."""
-        code = err.exit_code if isinstance(err, LlmpipeError) else InternalError.exit_code
-        reason = self._redactor.text(f"{type(err).__name__}: {err}")
-        self._data |= {"status": "crashed", "exit_code": code, "reason": reason, "finished_at": None}
-        if isinstance(err, LedgerUnreadable):
-            self._data["damaged"] = reason
-        with contextlib.suppress(OSError):
+        """Say that the run is at work, and keep some room for saying how it ended. Raises OSError."""
+        try:
+            self._room.write_bytes(os.urandom(_ROOM_BYTES))
             write_json(self._path, self._data)
-            if isinstance(err, DamagedValue) and self._choice.base is not None:  # it was copied from there
-                base = self._choice.base.folder / RUN_FILE
+        except BaseException:
+            self._room.unlink(missing_ok=True)
+            raise
+
+    def conclude(self, run: RunState | None, fault: BaseException | None, notes: Sequence[str]) -> RunReport:
+        """Sum up from the ledger, write the result files, publish the outputs, and give the verdict.
+
+        `fault` ended the work. Raises it again, an error with advice, where the run was not even set up.
+        """
+        with contextlib.suppress(OSError):
+            self._room.unlink()
+        stop = stop_for(fault) if fault is not None else run.stopped if run is not None else None
+        report: RunReport | None = None
+        signals = LateSignals(expected=stop is not None and stop.status == "interrupted")
+        with taking(signals.append):
+            if run is not None and not run.ledger.is_in_place:
+                stop = moved(self._choice.folder)
+            elif run is not None:
+                try:
+                    report = self._summed_up(run, stop, notes, signals.check)
+                except Exception as err:  # noqa: BLE001 - no run ends without its summary
+                    self._note_damage(err)
+                    fault, stop = (fault, stop) if stop is not None else (err, stop_for(err))
+                except Interrupted as err:
+                    stop = stop or stop_for(err)
+            if report is None:
+                assert stop is not None
+                report = self._short(run, stop, notes)
+            self._note_damage(fault)
+            if run is not None:
+                self._data["schemas"] = schemas_sent(self._pipeline, run.client)
+            report = self._written(report, stop)
+        if run is None and fault is not None and report.status == "failed":
+            raise local_fault(fault) or fault
+        return replace(report, crash=fault) if stop is not None and stop.status == "crashed" else report
+
+    def _note_damage(self, fault: BaseException | None) -> None:
+        """Say in `run.json` that a ledger cannot be read, so that `--resume auto` does not come back to it."""
+        if not isinstance(fault, LedgerUnreadable):
+            return
+        self._data["damaged"] = reason = self._redactor.text(str(fault))
+        if isinstance(fault, DamagedValue) and self._choice.base is not None:  # it was copied from there
+            base = self._choice.base.folder / RUN_FILE
+            with contextlib.suppress(OSError):
                 write_json(base, (read_json(base) or {}) | {"damaged": reason})
 
-    def conclude(self, run: RunState, notes: tuple[str, ...]) -> RunReport:
-        """Sum up from the ledger, write the result files, publish the outputs, and give the verdict. Raises OSError."""
-        if run.ledger.failed is None:
-            run.ledger.put("UPDATE invocations SET finished_at = ? WHERE id = ?", (time.time(), run.invocation))
-            run.ledger.put(LASTED, (time.monotonic() - self._clock, run.invocation))
-        run.ledger.close()
-        with LedgerReader(run.ledger.path) as reader:
-            numbers = {
-                step.id: (run.step_numbers[step.id], run.scope_numbers[step.scope])
-                for step in self._pipeline.steps
-                if step.id in self._choice.wanted
-            }
-            report = self._summed_up(run, reader, numbers, notes)
-            duration_s = report.duration_s + reader.value(_LASTED, (run.invocation,))
-        self._data["schemas"] = schemas_sent(self._pipeline, run.client)
-        self._write(report, duration_s)
-        return report
-
     def _summed_up(
-        self, run: RunState, reader: LedgerReader, numbers: dict[str, tuple[int, int]], notes: tuple[str, ...]
+        self, run: RunState, stop: Stop | None, notes: Sequence[str], check: Callable[[], None]
     ) -> RunReport:
-        stopped = run.stopping()
-        spending = Spending.of(reader)
-        steps = tuple(
-            count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], invocation=run.invocation)
-            for id, pair in numbers.items()
-        )
-        verdict = self._verdict(run, steps, reader)
-        publish = verdict[1] == 0 and self._is_publishable(reader, steps)
-        lines, published, trouble = self._results(reader, run.folder, numbers, publish=publish)
-        if trouble and verdict[1] == 0:
-            verdict = ("failed", 1, trouble)
+        numbers = {
+            step.id: (run.step_numbers[step.id], run.scope_numbers[step.scope])
+            for step in self._pipeline.steps
+            if step.id in self._choice.wanted
+        }
+        with LedgerReader(run.ledger.path) as reader:
+            reader.between_blocks = check
+            spending = Spending.of(reader)
+            self._lasted_before_s = reader.value(_LASTED, (run.invocation,))
+            steps = tuple(
+                count_step(reader, self._pipeline, id, numbers=pair, tally=run.tallies[id], invocation=run.invocation)
+                for id, pair in numbers.items()
+            )
+            report = self._report(steps, stop, self._verdict(stop, steps, reader), notes)
+            report = replace(
+                report,
+                maybe_billed=spending.maybe_billed,
+                held_usd=spending.held_usd,
+                held_tokens=spending.held_tokens,
+                masked=masked_counts(reader),
+                next_flags=self._next_flags(run, stop, reader, steps),
+                causes=causes(reader, {id: number for id, (number, _) in numbers.items()}),
+                empty=() if stop else self._empty(run, reader, numbers),
+            )
+            self._counted = report
+            if stop is not None:  # first of all: there may be no room for the results
+                report = self._written(report, stop)
+            publish = report.exit_code == 0 and self._is_publishable(reader, steps)
+            lines, published, trouble = self._results(reader, run.folder, numbers, publish=publish)
+        report = replace(report, published=published)
+        if trouble and report.exit_code == 0:
+            report = self._ended(report, ("failed", 1, trouble))
+        return self._balanced(report, run, lines, stop)
+
+    def _balanced(self, report: RunReport, run: RunState, lines: dict[str, int], stop: Stop | None) -> RunReport:
+        """The report, or what does not add up in it; after a fault the ledger may lack what was counted."""
+        is_cut = stop is not None or self._is_cut()
         wrong = [
             line
-            for counts in steps
-            for line in disagreements(
-                counts, run.tallies[counts.id], lines=lines.get(counts.id), stopped=stopped or self._is_cut()
-            )
+            for counts in report.steps
+            for line in disagreements(counts, run.tallies[counts.id], lines=lines.get(counts.id), stopped=is_cut)
         ]
-        if wrong and run.ledger.failed is None:
-            verdict = ("crashed", InternalError.exit_code, "the sum does not hold: " + "; ".join(wrong))
+        if not wrong or run.ledger.failed is not None or (stop is not None and stop.unfinished):
+            return report
+        reason = "the sum does not hold: " + "; ".join(wrong)
+        return self._ended(report, ("crashed", InternalError.exit_code, reason))
+
+    def _ended(self, report: RunReport, verdict: tuple[Status, int, str]) -> RunReport:
+        """The report with another end, after which there is more to do."""
+        status, code, reason = verdict
+        following = next_command(self._pipeline, self._choice.folder, report.steps, unfinished=True)
+        reason = self._redactor.text(reason)
+        return replace(report, status=status, exit_code=code, reason=reason, partial=False, next_command=following)
+
+    def _short(self, run: RunState | None, stop: Stop, notes: Sequence[str]) -> RunReport:
+        """The report without the results: of what was counted, or of what is in memory if the ledger cannot be read."""
+        if self._counted is not None:
+            return self._ended(self._counted, self._verdict(stop, self._counted.steps))
+        steps = () if run is None else tuple(
+            live_counts(self._pipeline, step.id, run.tallies[step.id], waiting_for="")
+            for step in self._pipeline.steps
+            if step.id in self._choice.wanted
+        )  # fmt: skip
+        return self._report(steps, stop, self._verdict(stop, steps), notes)
+
+    def _report(
+        self, steps: tuple[StepCounts, ...], stop: Stop | None, verdict: tuple[Status, int, str], notes: Sequence[str]
+    ) -> RunReport:
         status, code, reason = verdict
         return RunReport(
             pipeline=self._pipeline.name,
             pipeline_path=self._pipeline.path,
-            run_id=run.folder.name,
-            folder=run.folder,
+            run_id=self._choice.folder.name,
+            folder=self._choice.folder,
             status=status,
             exit_code=code,
             reason=self._redactor.text(reason),
             duration_s=time.monotonic() - self._clock,
             steps=steps,
-            causes=causes(reader, {id: number for id, (number, _) in numbers.items()}),
-            masked=masked_counts(reader),
-            maybe_billed=spending.maybe_billed,
-            held_usd=spending.held_usd,
-            held_tokens=spending.held_tokens,
-            published=published,
             partial=status == "partial",
             no_model_called=not self._asks and any(step.kind == "model" for step in steps),
             previous=self._previous,
-            next_command=self._next_command(steps, code),
-            next_flags=self._next_flags(run, reader, steps),
-            problem=run.stopped.problem if run.stopped is not None else None,
+            next_command=next_command(
+                self._pipeline, self._choice.folder, steps, unfinished=stop is not None and stop.unfinished
+            ),
+            problem=stop.problem if stop is not None else None,
             lost=self._choice.lost,
-            empty=() if stopped else self._empty(run, reader, numbers),
-            notes=notes,
+            notes=tuple(notes),
         )
 
     def _empty(self, run: RunState, reader: LedgerReader, steps: Iterable[str]) -> tuple[str, ...]:
@@ -176,18 +235,20 @@ class Record:
         try:
             lines = export_steps(reader, folder, numbers)
             remove_orphans(reader, folder)
+            reader.between_blocks()
             published = Publisher(self._pipeline, reader, self._redactor.known_data).publish() if publish else ()
         except OSError as err:
-            return lines, (), f"results could not be written: {err}"
+            return lines, (), f"results could not be written: {stop_for(err).reason}"
         except ItemError as err:
             return lines, (), f"outputs could not be made: {err}"
         return lines, published, ""
 
-    def _verdict(self, run: RunState, steps: tuple[StepCounts, ...], reader: LedgerReader) -> tuple[Status, int, str]:
-        stop = run.stopped
+    def _verdict(
+        self, stop: Stop | None, steps: tuple[StepCounts, ...], reader: LedgerReader | None = None
+    ) -> tuple[Status, int, str]:
         if stop is not None:
-            rest = _left(steps, reader) if stop.exit_code == ProviderDown.exit_code else ""
-            return stop.status, stop.exit_code, stop.reason + rest  # type: ignore[return-value]
+            is_down = reader is not None and stop.exit_code == ProviderDown.exit_code
+            return stop.status, stop.exit_code, stop.reason + (left_over(steps, reader) if is_down and reader else "")
         broken = [
             f"step {counts.id}: {counts.failed} of {counts.succeeded + counts.failed} items failed"
             for counts in steps
@@ -226,48 +287,30 @@ class Record:
         """True if this process was to look at some of the rows only; the run may have more."""
         return self._options.limit is not None or self._options.key is not None
 
-    def _next_command(self, steps: tuple[StepCounts, ...], code: int) -> str:
-        run = f"llmpipe run {quoted(_shown(self._pipeline.path))}"
-        id = self._choice.folder.name
-        if any(counts.unsent for counts in steps) or code == InternalError.exit_code:
-            return f"{run} --resume {id}"
-        if any(counts.failed for counts in steps):
-            return f"{run} --retry-failed {id}"
-        return ""
-
-    def _next_flags(self, run: RunState, reader: LedgerReader, steps: tuple[StepCounts, ...]) -> tuple[str, ...]:
-        lack = run.stopped.lack if run.stopped is not None else None
+    def _next_flags(
+        self, run: RunState, stop: Stop | None, reader: LedgerReader, steps: tuple[StepCounts, ...]
+    ) -> tuple[str, ...]:
+        lack = stop.lack if stop is not None else None
         if lack is None:
             return ()
         budget = prepare.effective_budget(self._pipeline, self._options)
         left = {s.id: max(s.items, run.tallies[s.id].expected_items) - s.items + s.unsent for s in steps}
         return sufficient(budget, lack, prepare.spent(reader), steps, left)
 
-    def _write(self, report: RunReport, duration_s: float) -> None:
-        self._data |= closing(report, self._pipeline, duration_s=duration_s)
+    def _written(self, report: RunReport, stop: Stop | None) -> RunReport:
+        """Write `run.json` and `status.json`; the report, which is one of a failure if they cannot be written."""
+        if not self._choice.folder.is_dir():
+            return report
+        begun: dict[str, Any] = {name: self._data[name] for name in ("totals", "steps") if name in self._data}
+        self._data |= closing(report, self._pipeline, duration_s=report.duration_s + self._lasted_before_s)
+        if not report.steps:
+            self._data |= begun  # nothing was counted
+        if stop is not None and stop.unfinished and stop.status != "interrupted":
+            self._data["finished_at"] = None
         try:
             write_json(self._path, self._data)
             update_status(self._choice.folder.parent / "status.json", report)
-        except OSError:
+        except OSError as err:
             if report.exit_code == 0:
-                raise
-
-
-def _python() -> str:
-    return sys.version.partition(" ")[0]
-
-
-def _shown(path: Path) -> str:
-    """The path as a person would type it here."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _left(steps: tuple[StepCounts, ...], reader: LedgerReader) -> str:
-    """What a provider that is down leaves without a result: items that were tried in vain, and items never sent."""
-    unsent, tried = sum(counts.unsent for counts in steps), reader.value(_TRIED)
-    never = max(0, unsent - tried)
-    words = [f"{never} {'item was' if never == 1 else 'items were'} not sent"] if never else []
-    if tried:
-        words.append(f"{tried} {'item' if tried == 1 else 'items'} got no answer")
-    return "".join(f"; {part}" for part in words)
+                return self._ended(report, self._verdict(stop_for(err), report.steps))
+        return report

@@ -118,6 +118,7 @@ class RunReport:
     problem: Problem | None = None  # what is wrong with a data file, found before anything was sent
     empty: tuple[str, ...] = ()  # the datasets that have no rows
     lost: tuple[str, ...] = ()  # earlier runs that were to be used and cannot be read, and why
+    crash: BaseException | None = None  # the fault of llmpipe itself that ended the run
     notes: tuple[str, ...] = ()  # lines for people: what was carried over, what may have been billed …
 
 

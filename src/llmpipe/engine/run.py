@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractContextManager
+import shutil
+import time
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,27 +16,29 @@ from llmpipe.engine import prepare, proven
 from llmpipe.engine.begin import begin_flow, begin_state
 from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
+from llmpipe.engine.descriptors import require_descriptors
 from llmpipe.engine.files import point_latest, private_folder, shared_folder, sweep_run
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.folders import require_writable, writing
 from llmpipe.engine.ledger import Ledger
-from llmpipe.engine.ledger_versions import LedgerUnreadable
+from llmpipe.engine.ledger_schema import LASTED
 from llmpipe.engine.lock import RunLock, refuse_network
 from llmpipe.engine.masking import redactor_for, unmasked_note
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.own_code import load_providers, refuse_code
 from llmpipe.engine.record import Record
 from llmpipe.engine.results import Progress, RunReport
-from llmpipe.engine.signals import interruptible
-from llmpipe.engine.state import RunState, Stop
+from llmpipe.engine.signals import stopping_at_signals
+from llmpipe.engine.state import RunState
 from llmpipe.engine.watch import watch
-from llmpipe.errors import StorageError
+from llmpipe.interrupts import interruptible
 
 if TYPE_CHECKING:
     from llmpipe.client.log import RunLogger
     from llmpipe.client.redact import Redactor
     from llmpipe.config.environment import Environment
 
+_ENDED = "UPDATE invocations SET finished_at = ? WHERE id = ?"
 _LAST_WRITES_S = 5.0  # for what is still to be written once the calls in flight were given up
 _IGNORE = "# Runs and cached answers stay out of git.\n*\n"
 
@@ -42,11 +46,17 @@ _IGNORE = "# Runs and cached answers stay out of git.\n*\n"
 def run_pipeline(pipeline: Pipeline, options: RunOptions, *, environment: Environment, progress: Progress) -> RunReport:
     """Run a pipeline to its end, or to where it has to stop.
 
-    Raises before anything is sent: ConfigError, KeyMissing, LockHeld, NoSuchRun, Changed, StorageError. What
-    happens later is told by the report and its exit code; a fault of llmpipe itself is raised as it is.
+    Raises before anything is sent: ConfigError, KeyMissing, LockHeld, NoSuchRun, Changed, StorageError, Interrupted.
+    Whatever happens later is in the report, a fault of llmpipe itself among it.
     """
+    with interruptible():
+        return _run_locked(pipeline, options, environment, progress)
+
+
+def _run_locked(pipeline: Pipeline, options: RunOptions, environment: Environment, progress: Progress) -> RunReport:
     if not options.allow_python:
         refuse_code(pipeline)
+    require_descriptors()
     output = options.output_dir or pipeline.root / "output"
     require_writable(pipeline, options)
     wait = options.lock if isinstance(options.lock, float) else 0.0
@@ -99,61 +109,65 @@ class _Invocation:
             self._pipeline = prepare.spool_stdin(
                 pipeline, choice.folder, self._redactor, note=self._note, key=options.key
             )
+        self._run: RunState | None = None
 
     def run(self, output: Path) -> RunReport:
-        """Work, and sum up."""
-        with writing(self._choice.folder):
+        """Work, and sum up: every way out of the work leads through `Record.conclude`."""
+        record, ledger, invocation = self._begun()
+        fault: BaseException | None = None
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._work(ledger, invocation, output))
+        except BaseException as err:  # noqa: BLE001 - whatever ends the work, the run has a summary
+            fault = err
+        ledger.close()
+        return record.conclude(self._run, fault, self._notes)
+
+    def _begun(self) -> tuple[Record, Ledger, int]:
+        """The run's files, with this invocation in them. Nothing is left of a new run that could not be begun."""
+        folder, is_new = self._choice.folder, self._choice.continued is None
+        with writing(folder), ExitStack() as undo:
+            if is_new:
+                undo.callback(shutil.rmtree, folder, ignore_errors=True)
             record = Record(self._pipeline, self._options, self._choice, self._fingerprint, redactor=self._redactor)
             if self._choice.base is not None:  # before there is a run.json: half a copy is no run that could go on
-                begin_with(self._choice.base.folder, self._choice.folder, self._choice.redone)
-            ledger, invocation, left_open = prepare.open_ledger(self._pipeline, self._choice.folder, self._options)
-            try:
-                ledger.put("INSERT OR REPLACE INTO meta (name, value) VALUES ('number', ?)", (str(record.number),))
-                record.begin()
-            except BaseException:
-                ledger.close()
-                raise
-            if self._choice.continued is None:
-                point_latest(self._choice.folder)
+                begin_with(self._choice.base.folder, folder, self._choice.redone)
+            ledger, invocation, left_open = prepare.open_ledger(self._pipeline, folder, self._options)
+            undo.callback(ledger.close)
+            ledger.put("INSERT OR REPLACE INTO meta (name, value) VALUES ('number', ?)", (str(record.number),))
+            record.begin()
+            undo.pop_all()
+        if is_new:
+            point_latest(folder)
         record.asks_somebody(self._models)
         if note := unmasked_note(self._environment.handed_out, self._redactor):
             self._progress.note(note)  # a warning for who is there, not what came of the run
         if left_open:
             self._note(f"{left_open} calls of the earlier process have no known outcome: they may have been billed")
-        try:
-            with asyncio.Runner() as runner:
-                run = runner.run(self._work(ledger, invocation, output))
-        except BaseException as err:
-            ledger.close()
-            record.crashed(err)
-            raise
-        try:
-            return record.conclude(run, tuple(self._notes))
-        except StorageError as err:
-            record.crashed(err)
-            raise
+        return record, ledger, invocation
 
     def _note(self, line: str) -> None:
         self._notes.append(line)
         self._progress.note(line)
 
-    async def _work(self, ledger: Ledger, invocation: int, output: Path) -> RunState:
+    async def _work(self, ledger: Ledger, invocation: int, output: Path) -> None:
         with self._log() as logger:
-            return await self._logged(ledger, invocation, output, logger)
-
-    async def _logged(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
-        run = await self._state(ledger, invocation, output, logger)
-        try:
-            flow = begin_flow(Flow, run, self._choice, self._fingerprint)
-            with interruptible(run, self._progress):
-                async with watch(run, flow, self._progress, prepare.effective_budget(self._pipeline, self._options)):
-                    await self._flow(run, flow)
-            if run.stopped is None and self._looks_at_all():
-                proven.end(ledger, self._fingerprint.whole)
-        finally:
-            await run.client.aclose()
-            run.client.cache.close()
-        return run
+            run = self._run = await self._state(ledger, invocation, output, logger)
+            with stopping_at_signals(run, self._progress):
+                try:
+                    flow = begin_flow(Flow, run, self._choice, self._fingerprint)
+                    async with watch(
+                        run, flow, self._progress, prepare.effective_budget(self._pipeline, self._options)
+                    ):
+                        await self._flow(run, flow)
+                    if run.stopped is None and self._looks_at_all():
+                        proven.end(ledger, self._fingerprint.whole)
+                    if ledger.failed is None:
+                        ledger.put(_ENDED, (time.time(), invocation))
+                        ledger.put(LASTED, (time.monotonic() - run.started, invocation))
+                finally:
+                    await run.client.aclose()
+                    run.client.cache.close()
 
     async def _flow(self, run: RunState, flow: Flow) -> None:
         work = asyncio.create_task(flow.run())
@@ -161,10 +175,6 @@ class _Invocation:
             await _until_abandoned(run, work)
             if work.done():
                 work.result()
-        except LedgerUnreadable:
-            raise  # there is nothing to sum up from
-        except StorageError as err:
-            run.stop(Stop(str(err), err.exit_code, status="failed"))
         finally:
             if not work.done():
                 work.cancel()
@@ -191,7 +201,7 @@ class _Invocation:
         from llmpipe.client.log import log_to
 
         others = self._options.allow_python  # only code of the user's may log besides
-        return log_to(self._choice.folder / "log.jsonl", self._redactor, others=others)
+        return log_to(self._choice.folder / "log.jsonl", self._redactor, others=others, warn=self._note)
 
 
 async def _until_abandoned(run: RunState, work: asyncio.Task[None]) -> None:

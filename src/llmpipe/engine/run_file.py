@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
@@ -17,9 +17,10 @@ from llmpipe.config.pipeline import Pipeline, may_ask
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.files import read_json, write_json
 from llmpipe.engine.options import RunOptions
-from llmpipe.engine.results import RunReport, total_cost
+from llmpipe.engine.results import RunReport, StepCounts, total_cost
 from llmpipe.engine.runs import RUN_VERSION
 from llmpipe.engine.sequence import next_number
+from llmpipe.shell_text import quoted
 from llmpipe.types import Model
 
 if TYPE_CHECKING:
@@ -157,3 +158,17 @@ def _plain(data: dict[str, Any]) -> dict[str, Any]:
 
 def _relative(path: Path, root: Path) -> Path:
     return path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+
+
+def next_command(pipeline: Pipeline, folder: Path, steps: Sequence[StepCounts], *, unfinished: bool) -> str:
+    """What continues or repairs the run in `folder`; "" if there is nothing to do."""
+    here = Path.cwd()
+    path = pipeline.path.relative_to(here) if pipeline.path.is_relative_to(here) else pipeline.path
+    run = f"llmpipe run {quoted(str(path))}"
+    if unfinished and not folder.is_dir():
+        return run
+    if unfinished or any(counts.unsent for counts in steps):
+        return f"{run} --resume {folder.name}"
+    if any(counts.failed for counts in steps):
+        return f"{run} --retry-failed {folder.name}"
+    return ""

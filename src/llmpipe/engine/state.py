@@ -18,6 +18,7 @@ from llmpipe.engine.items import Item
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.masking import without_keys
 from llmpipe.engine.options import RunOptions
+from llmpipe.engine.results import Status
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import Problem
 from llmpipe.frozen import frozen
@@ -38,8 +39,9 @@ class Stop:
 
     reason: str
     exit_code: int
-    status: str = "stopped"
+    status: Status = "stopped"
     patience_s: float | None = None
+    unfinished: bool = False  # there may be more to do than is known: --resume goes on
     problem: Problem | None = None  # what is wrong with a data file, found before anything was sent
     lack: Shortfall | None = None  # of the budget
 

@@ -13,6 +13,7 @@ from llmpipe.config.pipeline import Step
 from llmpipe.engine.cell_journal import Stopping
 from llmpipe.engine.context import Blocked, Sight
 from llmpipe.engine.demands import Demands
+from llmpipe.engine.endings import stop_for
 from llmpipe.engine.evidence import Evidence
 from llmpipe.engine.group_rows import base_scope
 from llmpipe.engine.items import UNSENT, Cell, Item, clean, to_json, why_unmade
@@ -28,10 +29,12 @@ from llmpipe.errors import (
     BudgetExceeded,
     CallFailed,
     ItemError,
+    OutOfResources,
     ProviderDown,
     RetryAfterTooLong,
     RetryAllowanceSpent,
 )
+from llmpipe.local_faults import local_fault
 from llmpipe.types import Attempt
 
 _STOPPERS = (AccountError, BudgetExceeded, RetryAfterTooLong, Stopping)  # unsent: the same holds for every further item
@@ -68,8 +71,18 @@ class StepRunner:
     async def run_item(self, item: Item, known: Cell | None = None) -> Cell:
         """Make (or take over) the step's cell for an item; it is in the ledger when this returns, unless it is unsent.
 
-        `known` is what an earlier process of this run wrote down.
+        `known` is what an earlier process of this run wrote down. A fault of the machine stops the run, and the item
+        stays unsent: the others may still write what has arrived.
         """
+        try:
+            return await self._cell(item, known)
+        except (OSError, MemoryError, RuntimeError) as err:
+            if local_fault(err) is None:
+                raise
+            self._run.stop(stop_for(err))
+            return UNSENT
+
+    async def _cell(self, item: Item, known: Cell | None) -> Cell:
         try:
             if self._may_be_unmade and (reason := why_unmade(item.data)) is not None:
                 raise ItemError(reason, code="D320")
@@ -166,6 +179,9 @@ class StepRunner:
     def _is_unsent(self, err: CallFailed) -> bool:
         """True if the error says that the run has to stop rather than that this item failed."""
         run = self._run
+        if isinstance(err, OutOfResources):
+            run.stop(stop_for(err))
+            return True
         if isinstance(err, ProviderDown | RetryAllowanceSpent) or (isinstance(err, _STOPPERS) and not err.sent):
             lack = err.lack if isinstance(err, BudgetExceeded) else None
             run.stop(Stop(str(lack) if lack is not None else f"{err.title}: {err}", err.exit_code, lack=lack))

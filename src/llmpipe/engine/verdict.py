@@ -33,6 +33,12 @@ _CAUSES = (
     " GROUP BY results.code, results.error_type ORDER BY COUNT(*) DESC, results.code"
 )
 
+_TRIED = (
+    "SELECT COUNT(*) FROM (SELECT DISTINCT attempts.step, attempts.item FROM attempts"
+    " JOIN items ON items.id = attempts.item AND items.live = 1 WHERE NOT EXISTS"
+    " (SELECT 1 FROM results WHERE results.step = attempts.step AND results.item = attempts.item))"
+)
+
 
 def model_label(pipeline: Pipeline, id: str) -> str:
     """ "provider/model-id" of a step's model (and how many more), "" for a step that asks nobody."""
@@ -178,3 +184,13 @@ def disagreements(counts: StepCounts, tally: Tally, *, lines: int | None, stoppe
     if lines is not None and lines != counts.succeeded:
         found.append(f"{counts.id}: {lines} results were written, {counts.succeeded} succeeded")
     return found
+
+
+def left_over(steps: tuple[StepCounts, ...], reader: LedgerReader) -> str:
+    """What a provider that is down leaves without a result: items that were tried in vain, and items never sent."""
+    unsent, tried = sum(counts.unsent for counts in steps), reader.value(_TRIED)
+    never = max(0, unsent - tried)
+    words = [f"{never} {'item was' if never == 1 else 'items were'} not sent"] if never else []
+    if tried:
+        words.append(f"{tried} {'item' if tried == 1 else 'items'} got no answer")
+    return "".join(f"; {part}" for part in words)

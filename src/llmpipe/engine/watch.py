@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
+from llmpipe.engine.endings import moved
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.ledger_schema import LASTED
 from llmpipe.engine.results import Progress, Snapshot
@@ -22,7 +23,7 @@ _PATIENCE_S = 10.0
 
 @contextlib.asynccontextmanager
 async def watch(run: RunState, flow: Flow, progress: Progress, budget: Budget) -> AsyncIterator[None]:
-    """Within the block snapshots go to `progress`, and the deadline of the budget stops the run."""
+    """Within the block snapshots go to `progress`; the budget's deadline, or the loss of its folder, stops the run."""
     tasks = [asyncio.create_task(_show(run, flow, progress, budget)), asyncio.create_task(_note_time(run))]
     if budget.wall_s is not None:
         tasks.append(asyncio.create_task(_deadline(run, budget.wall_s)))
@@ -37,6 +38,8 @@ async def watch(run: RunState, flow: Flow, progress: Progress, budget: Budget) -
 async def _show(run: RunState, flow: Flow, progress: Progress, budget: Budget) -> None:
     while True:
         progress.update(snapshot(run, flow, budget))
+        if not run.ledger.is_in_place:  # what is paid for from now on would be lost
+            run.stop(moved(run.folder))
         await asyncio.sleep(_EVERY_S)
 
 

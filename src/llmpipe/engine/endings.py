@@ -1,0 +1,40 @@
+"""What an exception that ends a run makes of it: status, exit code, reason and the next step."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from llmpipe.config.paths import display
+from llmpipe.engine.state import Stop
+from llmpipe.errors import InternalError, LlmpipeError, StorageError
+from llmpipe.interrupts import Interrupted
+from llmpipe.local_faults import local_fault
+
+MOVED_PATIENCE_S = 10.0
+
+
+def stop_for(err: BaseException) -> Stop:
+    """`err` as a stop. One of status "crashed" is a fault of llmpipe itself."""
+    if isinstance(err, KeyboardInterrupt):
+        return interrupted(err.number if isinstance(err, Interrupted) else signal.SIGINT)
+    known = local_fault(err) or (err if isinstance(err, LlmpipeError) and not isinstance(err, InternalError) else None)
+    if known is not None:
+        reason = ". ".join(part.rstrip(".") for part in (str(known) or known.title, known.advice) if part)
+        return Stop(reason, known.exit_code, status="failed", unfinished=True)
+    return Stop(f"{type(err).__name__}: {err}", InternalError.exit_code, status="crashed", unfinished=True)
+
+
+def interrupted(number: int, *, patience_s: float | None = None) -> Stop:
+    """The stop that a signal asks for."""
+    name = signal.Signals(number).name
+    return Stop(f"interrupted by {name}", 128 + number, "interrupted", patience_s=patience_s, unfinished=True)
+
+
+def moved(folder: Path) -> Stop:
+    """The stop of a run whose folder is gone."""
+    reason = (
+        f"{display(folder)} was removed or moved while the run worked in it. If it was moved, move it back and continue"
+        " with --resume; else start a new run"
+    )
+    return Stop(reason, StorageError.exit_code, "failed", patience_s=MOVED_PATIENCE_S, unfinished=True)
