@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,24 @@ def test_a_row_is_written_as_it_is() -> None:
     )
     plain = compile_template("{{ item.age }}", place=PLACE).render(NAMES)
     assert (plain, type(plain)) == ("18", str)
+
+
+@pytest.mark.parametrize(
+    "expression", ["item.age", "item['age']", "item.age | trim", "item.note[:2]", "item.age.strip()"]
+)
+def test_what_an_expression_gives_is_a_plain_text(expression: str) -> None:
+    assert type(compile_expression(expression, place=PLACE).evaluate(NAMES)) is str
+
+
+def test_what_an_expression_gives_can_be_copied() -> None:
+    found = compile_expression("{'row': item, 'cells': [item.age, item.note]}", place=PLACE).evaluate(NAMES)
+    for copied in (
+        copy.copy(found["cells"][0]),
+        *copy.deepcopy(found)["cells"],
+        *pickle.loads(pickle.dumps(found["cells"])),
+    ):
+        assert type(copied) is str
+    assert copy.deepcopy(found) == found == pickle.loads(pickle.dumps(found))
 
 
 def test_the_hash_of_a_cell_is_that_of_its_text() -> None:

@@ -532,3 +532,20 @@ outputs: [{from: steps.each, path: output/e.csv, columns: {name: item, group: pa
     assert report.exit_code == 0
     assert project.outputs(report, "each") == ["a x 2", "c x 2", "b y 1"]
     assert (project.root / "output/e.csv").read_text() == "name,group,of\na,x,2\nc,x,2\nb,y,1\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("d.csv", "id,text\na,abcdef\n"), ("d.tsv", "id\ttext\na\tabcdef\n"), ("d.txt", "abcdef\n")]
+)
+def test_a_text_of_a_table_is_split_as_any_other(project: Project, file: str, text: str) -> None:
+    project.write(file, text)
+    lines = f"""\
+version: 1
+datasets: {{d: {{path: {file}}}}}
+steps:
+  - id: piece
+    foreach: {{split: datasets.d, by: characters, size: 4}}
+    render: "{{{{ item.start }}}} {{{{ item.text }}}} of {{{{ parent.text }}}}"
+"""
+    report = project.run(lines.replace("d.txt}", "d.txt, format: lines}"))
+    assert project.outputs(report, "piece") == ["0 abcd of abcdef", "4 ef of abcdef"]

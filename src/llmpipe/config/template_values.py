@@ -158,6 +158,6 @@ def _is_view(value: object) -> bool:
 
 def as_data(value: Any) -> Any:
     """The value of an expression as plain data: lazy sequences become lists. Raises NotDataError."""
-    if value is None or isinstance(value, (str, bool, int, float, dict, list)):
+    if type(value) is str or value is None or isinstance(value, (bool, int, float, dict, list)):
         return value
-    return _plain_for_json(value)
+    return str(value) if isinstance(value, str) else _plain_for_json(value)

@@ -34,6 +34,9 @@ class TextCell(str):
 
     __hash__ = str.__hash__
 
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)  # what is copied leaves the template
+
 
 def conversion(path: str, column: str | None, *, boolean: bool = False) -> str:
     """How a text becomes a number, or a boolean, for a message: the text at a path, of a column of a table."""
