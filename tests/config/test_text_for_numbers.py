@@ -144,6 +144,16 @@ def test_rows_of_other_formats_have_values_of_their_own(tmp_path: Path) -> None:
     assert len(found(tmp_path, step, rows="id\tage\n1\t18\n", file="a.tsv")) == 1
 
 
+@pytest.mark.parametrize("expression", ["item.number > 1", "item.number in [1, 2]", "item.number == vars.limit"])
+def test_the_number_of_a_line_is_a_number_and_its_text_is_not(tmp_path: Path, expression: str) -> None:
+    def codes(expression: str) -> list[str]:
+        step = f"  - {{id: x, foreach: datasets.d, if: {quoted(expression)}, render: a}}\n"
+        return [p.code for p in found(tmp_path, step, ", format: lines", "1\n2\n", "a.txt")]
+
+    assert codes(expression) == []
+    assert codes(expression.replace("number", "text")) == ["C231"]
+
+
 ROW = {"item": TextRow({"id": "3", "age": "18", "price": "1.5", "note": "18-20", "n": 7})}
 NAMES = ROW | {"rows": [ROW, {"item": {"age": 5}}]}
 

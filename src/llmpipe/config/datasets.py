@@ -38,6 +38,7 @@ _FORMATS = {
 _PEEK_ROWS = 50
 _PEEK_BYTES = 64 * 1024
 _FIXED = {"files": ("path", "name", "text"), "lines": ("text", "number")}
+_MADE = {"lines": {"number": NUMBER}}  # columns that are not text, though the others are
 
 
 def read_datasets(pipeline: Fields, loading: Loading) -> dict[str, Dataset]:
@@ -181,7 +182,8 @@ def _typed_record(columns: tuple[str, ...], dataset: Dataset, *, sure: bool, see
     if dataset.format not in TEXT_FORMATS:
         return shape
     kinds = {"integer": NUMBER, "number": NUMBER, "boolean": BOOLEAN}
-    return replace(shape, fields={name: kinds.get(dataset.types.get(name, ""), CELL) for name in columns})
+    cells = {name: kinds.get(dataset.types.get(name, ""), CELL) for name in columns}
+    return replace(shape, fields=cells | _MADE.get(dataset.format, {}))
 
 
 def _unreadable(error: DataError, dataset: Dataset, path: Node, loading: Loading) -> None:
