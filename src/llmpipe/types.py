@@ -228,4 +228,4 @@ class HttpReply:
 
     status: int
     headers: Mapping[str, str]  # lower-case names
-    body: bytes
+    body: bytes | bytearray

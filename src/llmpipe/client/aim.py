@@ -41,6 +41,7 @@ def aimed(call: Call, model: Model, target: Target) -> Call:
     """The same question to another model: a call of its own that goes on counting the attempts of `call`."""
     twin = first_call(call.asked, model, target, request_id=call.request_id, policy=call.policy, journal=call.journal)
     twin.attempts, twin.silence, twin.order = call.attempts, call.silence, call.order
+    twin.work = call.work
     return twin
 
 
@@ -70,6 +71,7 @@ def asking_another(call: Call, asked: LLMRequest, model: Model, target: Target) 
 def _going_on(call: Call, asked: LLMRequest, model: Model, target: Target, *, policy: CallPolicy) -> Call:
     twin = first_call(asked, model, target, request_id=call.request_id, policy=policy, journal=call.journal)
     twin.attempts, twin.silence, twin.order = call.attempts, call.silence, call.order
+    twin.work = call.work
     return twin
 
 

@@ -85,14 +85,17 @@ class Batches(Generic[T, R]):
             while going:
                 batch, going = self._taken()
                 if batch:
-                    futures = [future for _, future in batch]
-                    try:
-                        results: Sequence[Any] = self._work([job for job, _ in batch])
-                    except Exception as err:  # noqa: BLE001 - whoever waits has to hear of it
-                        results = [_Raised(err)] * len(batch)
-                    _deliver(futures, results)
+                    self._do(batch)
+                del batch  # large jobs are not kept until there is more to do
         finally:
             self._last()
+
+    def _do(self, batch: _Asked[T, R]) -> None:
+        try:
+            results: Sequence[Any] = self._work([job for job, _ in batch])
+        except Exception as err:  # noqa: BLE001 - whoever waits has to hear of it
+            results = [_Raised(err)] * len(batch)
+        _deliver([future for _, future in batch], results)
 
     def _taken(self) -> tuple[_Asked[T, R], bool]:
         """All that waits now, and whether there will be more."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from llmpipe.client.large_replies import READING_BYTES, WORKING_BYTES, Room, Share, unbounded
 from llmpipe.client.silence import Silence
 from llmpipe.policy import CallPolicy
 from llmpipe.types import Attempt, LLMRequest, LLMResponse, Model
@@ -72,6 +73,7 @@ class Call:
     policy: CallPolicy
     attempts: list[Attempt] = field(default_factory=list)
     silence: Silence = field(default_factory=Silence)
+    work: Share = field(default_factory=unbounded)  # of the room for large replies, until its result is written
     journal: Journal | None = None
     deadline: Deadline = field(default_factory=lambda: Deadline(None))
     reserved: Amount | None = None  # of the budget, for the attempt that is under way
@@ -112,6 +114,8 @@ class Deps:
     logger: Any  # loguru's logger, or what offers the same `bind(...).info(...)`
     models: Mapping[str, Model]
     resolve: Callable[[str], tuple[Model, Target]]  # a model's name, as in LLMRequest.model
+    reading: Room = field(default_factory=lambda: Room(READING_BYTES))
+    working: Room = field(default_factory=lambda: Room(WORKING_BYTES))
     own: Mapping[str, Handler] = field(default_factory=dict)  # providers that are code: their name -> the exchange
 
 

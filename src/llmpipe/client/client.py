@@ -14,6 +14,7 @@ from llmpipe.client.aim import first_call
 from llmpipe.client.cache import Cache, SimpleMemoryCache
 from llmpipe.client.clock import Clock
 from llmpipe.client.journal import Journal
+from llmpipe.client.large_replies import Share
 from llmpipe.client.loop_thread import LoopThread
 from llmpipe.client.naming import missing_key, named
 from llmpipe.client.output import OutputSpec, in_full, spec_of
@@ -120,13 +121,15 @@ class LLMClient:
         output: OutputSpec | None = None,
         journal: Journal | None = None,
         order: int = 0,
+        work: Share | None = None,
     ) -> LLMResponse:
         """The answer to `req`, through every layer.
 
         `timeout_s` bounds each attempt in seconds (its connection is closed), `max_retries` counts the attempts after
         the first; both win over `policy`. `output` says how an answer is validated and asked for again; a request with
         a `schema` and no `output` is validated against that and asked for again once. `force_error` makes `echo` fail.
-        Of the calls that wait at a gate the one of the lowest `order` goes first.
+        Of the calls that wait at a gate the one of the lowest `order` goes first. A response that is large holds room
+        in `work` (from `share`) until that is released.
 
         Raises CallFailed (a RuntimeError, with `attempts` and `request_id`), and before anything is sent: KeyMissing,
         ConfigError for a schema that is none, ValueError for a senseless bound.
@@ -153,7 +156,16 @@ class LLMClient:
         if output is None and call.request.schema is not None:
             output = spec_of(call.request.schema)
         handler = self._room().handler
-        return await (handler(call) if output is None else ask(handler, call, output, resolve=self.resolve))
+        call.work = self.share() if work is None else work
+        try:
+            return await (handler(call) if output is None else ask(handler, call, output, resolve=self.resolve))
+        finally:
+            if work is None:
+                call.work.release()
+
+    def share(self) -> Share:
+        """A share of the room in which this event loop's large responses are worked on; release it."""
+        return Share(self._room().deps.working)
 
     async def _provider_call(
         self,

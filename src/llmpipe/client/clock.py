@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from llmpipe.client.awake import LOOK_S, Awake, Look
@@ -44,12 +45,15 @@ class Clock:
         assert task is not None
         self._task, self._before = task, task.cancelling()
         self._timers = _timers(task.get_loop())
+        self._timers.of.setdefault(task, []).append(self)
         self.set(self._seconds)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         task, self._task = self._task, None
         self._forget()
+        if task is not None:
+            self._timers.left(task, self)
         if self.expired and task is not None and task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
@@ -61,6 +65,12 @@ class Clock:
         self._until = self._timers.now() + seconds
         self._lost, self._spared = self._timers.lost, False
         self._tick = self._timers.wake(self, max(0.0, seconds))
+
+    def stop(self) -> float | None:
+        """Stand still; the seconds that are left, None if it is not running."""
+        left = None if self._tick is None else self._until - self._timers.now()
+        self._forget()
+        return left
 
     def _forget(self) -> None:
         tick, self._tick = self._tick, None
@@ -90,6 +100,14 @@ class _Timers:
         self._awake = Awake()
         self._due: dict[int, tuple[asyncio.TimerHandle, set[Clock]]] = {}
         self._looks: asyncio.TimerHandle | None = None
+        self.of: dict[asyncio.Task[object], list[Clock]] = {}  # the clocks that each task has entered
+
+    def left(self, task: asyncio.Task[object], clock: Clock) -> None:
+        """A task has left its clock."""
+        clocks = self.of[task]
+        clocks.remove(clock)
+        if not clocks:
+            del self.of[task]
 
     @property
     def lost(self) -> float:
@@ -143,6 +161,21 @@ class _Timers:
         else:
             self._awake.pause()
             self._looks = None
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Within the block the clocks of the running task stand still: it waits for something of our own."""
+    timers = _timers(asyncio.get_running_loop())
+    task = asyncio.current_task()
+    assert task is not None
+    left = [(clock, clock.stop()) for clock in timers.of.get(task, ())]
+    try:
+        yield
+    finally:
+        for clock, seconds in left:
+            if seconds is not None:
+                clock.set(seconds)
 
 
 def awake_time() -> Callable[[], float]:

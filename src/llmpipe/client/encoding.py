@@ -32,6 +32,14 @@ def response_to_json(response: LLMResponse, redactor: Redactor | None = None) ->
     return _encoded(_without_keys(_response_data(response), redactor))
 
 
+def response_to_text(response: LLMResponse, redactor: Redactor | None = None) -> str:
+    """The same as text, for a file that takes text; halves of surrogate pairs, which it cannot hold, are replaced."""
+    text = _without_keys(_response_data(response), redactor)
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
 def response_from_json(data: bytes | str, redactor: Redactor | None = None) -> LLMResponse:
     """The response that `response_to_json` wrote. Raises ValueError for anything else."""
     return _response_of(_loaded(data), redactor)
@@ -49,9 +57,12 @@ def seal(response: LLMResponse, *, material: bytes, at: float, redactor: Redacto
     if redactor is not None and redactor.names(asked := material.decode("utf-8", "surrogatepass")):
         head["key"] = hashlib.sha256(material).hexdigest()
         material = _encoded(_written(redactor.known_data(json.loads(asked))))
-    answer = _without_keys(kept, redactor)
-    body = _encoded(f'{_written(head)[:-1]},"response":{answer}}}') + b"\n" + material
-    return _MAGIC + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
+    answer = _encoded(_without_keys(kept, redactor))
+    body = (_encoded(f'{_written(head)[:-1]},"response":'), answer, b"}\n", material)
+    digest = hashlib.sha256()
+    for part in body:
+        digest.update(part)
+    return b"".join((_MAGIC, digest.hexdigest().encode("ascii"), b"\n", *body))
 
 
 @frozen

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmpipe.client.clock import Clock
+from llmpipe.client.large_replies import Share, unbounded
 from llmpipe.client.transport_faults import fault_of
 from llmpipe.errors import BadReply, CallFailed, CallTimeout, ReplyTooLarge
 from llmpipe.policy import Timeout
@@ -66,18 +67,24 @@ class Exchange:
             yield chunk
             clock, seconds = "idle", self._timeout.idle
 
-    async def whole(self) -> HttpReply:
-        """Send the request and read the reply to its end, under one timer that changes its meaning on the way."""
+    async def whole(self, share: Share | None = None) -> HttpReply:
+        """Send the request and read the reply to its end, under one timer that changes its meaning on the way.
+
+        What has come is held in `share`, and no more is read while that has to wait.
+        """
+        share = unbounded() if share is None else share
         name = "first_token"
         try:
             with Clock(self._timeout.first_token) as clock:
                 await self._open()
                 while await self._next() is not None:
                     name = "idle"
+                    await share.hold(len(self.received))
                     clock.set(self._timeout.idle)
         except TimeoutError as error:
             raise self._timed_out(name) from error
-        return HttpReply(self.status, self.headers, bytes(self.received))
+        body, self.received = self.received, bytearray()
+        return HttpReply(self.status, self.headers, body)
 
     async def aclose(self) -> None:
         """Close the reply; a connection with anything unread on it is closed for real. Never raises for the network."""

@@ -39,6 +39,7 @@ async def ask(
     talk = _Talk(handler, call, spec, resolve)
     while True:
         response = await talk.answer()
+        await call.work.hold(len(response.text))  # of a response that no exchange has brought
         try:
             output, notes = await read_output(response, talk.answerer, spec)
         except InvalidOutput as err:
@@ -95,6 +96,7 @@ class _Talk:
         self._tries.append(_Try(response, err))
         if repeated or len(self._tries) > self._spec.max_reasks:
             raise self._final()
+        self._call.work.release()
         asked = _again(self.answerer.asked, response.text, err)
         another = self._spec.reask_model
         if another is None:

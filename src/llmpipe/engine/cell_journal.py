@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llmpipe.client.budget import Amount
-from llmpipe.client.encoding import response_from_json, response_to_json
+from llmpipe.client.encoding import response_from_json, response_to_text
 from llmpipe.client.journal import Rest
 from llmpipe.engine.items import clean
 from llmpipe.engine.ledger import Ledger
@@ -134,7 +134,7 @@ class CellJournal:
         self._count(attempt, usage, billed=billed, cost=cost)
         for put in puts(RESPONSE, attempt.masked, id, self._step):
             self._ledger.put(*put)
-        reply = response_to_json(response, self._redactor).decode("utf-8", "replace") if response else None
+        reply = response_to_text(response, self._redactor) if response else None
         row = (
             *(attempt.outcome, attempt.code, attempt.status, self._text(attempt.error)),
             *(attempt.latency_s, attempt.wait_s, billed),

@@ -121,7 +121,11 @@ class Item:
             item = item.parent
 
     def release(self) -> None:
-        """Let go of what lies below, which refers to this item: so neither has to be found by the search for cycles."""
+        """Let go of what was made of the item, and of what lies below and refers to it: all is in the ledger.
+
+        The rows of a block stay until its last one is done, and cycles until they are searched for.
+        """
+        self.cells.clear()
         for below in self.children.values():
             for child in below:
                 child.release()

@@ -113,6 +113,7 @@ class Ledger(LedgerReader):
                     self._failed = InternalError(f"the ledger could not take a row: {type(err).__name__}: {err}")
                     self._failed.__cause__ = err
             _tell([future for _, _, future in work if future is not None], self._failed)
+            del group, work  # large rows are not kept until there is more to write
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as err:  # a full disk: the rows stay in the WAL, where the next opening finds them
@@ -132,7 +133,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA cache_size = -8000")
+        connection.execute("PRAGMA cache_size = -4000")
     except sqlite3.Error:
         connection.close()
         raise

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import asdict, replace
 from typing import Any
 
+from llmpipe.client.large_replies import Share
 from llmpipe.client.output import OutputSpec
 from llmpipe.config.pipeline import Step
 from llmpipe.engine.cell_journal import CellJournal
@@ -20,11 +21,15 @@ from llmpipe.types import LLMRequest, LLMResponse, Message
 
 @frozen
 class Answer:
-    """What came of asking: the output, the response that it came from, and the key of the request that brought it."""
+    """What came of asking: the output, the response that it came from, and the key of the request that brought it.
+
+    `work` is the response's share of the room for large ones, to be released once all is written down.
+    """
 
     output: Any
     response: LLMResponse
     request_key: str | None
+    work: Share
 
 
 class ModelStep:
@@ -53,18 +58,24 @@ class ModelStep:
         )
         task = asyncio.current_task()
         assert task is not None
+        work = self._run.client.share()
         self._run.at_work[task] = journal
         try:
             response = await self._run.client.acall(
-                request, policy=policy, output=spec, journal=journal, order=item.order
+                request, policy=policy, output=spec, journal=journal, order=item.order, work=work
             )
         except CallFailed as err:
             err.asked = request
+            work.release()
+            raise
+        except BaseException:
+            work.release()
             raise
         finally:
             self._run.at_work.pop(task, None)
         output = response.text if self._step.schema is None else response.output
-        return Answer(output, response, journal.key)
+        response = response.having(text="", output=None)  # beside the output they would be kept twice
+        return Answer(output, response, journal.key, work)
 
     def choices(self, item: Item, response: LLMResponse) -> tuple[str, ...]:
         """Who may have answered without being a fallback, as "provider/model-id": the model, who is asked again."""

@@ -136,7 +136,11 @@ class StepRunner:
             if task is not None:
                 task.uncancel()
             return UNSENT
-        return await self._write(item, known, Cell("succeeded", digest, output), answer)
+        try:
+            return await self._write(item, known, Cell("succeeded", digest, output), answer)
+        finally:
+            if answer is not None:
+                answer.work.release()
 
     async def _do(self, item: Item, names: dict[str, Any], known: Cell | None) -> tuple[Any, Answer | None]:
         """The output, and the answer that it came from if a model was asked. Raises ItemError, CallFailed."""

@@ -16,6 +16,7 @@ MAX_VALUES = 250_000  # an empty list of two bytes takes sixty once it is read
 _MOST = 2**53
 _STRINGS = late(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = late(rb"[\[\]{}]")
+_MARK = b"\xef\xbb\xbf"
 _SURROGATE = late(r"[\ud800-\udfff]")
 
 
@@ -23,14 +24,14 @@ class NotJsonBody(ValueError):
     """The bytes are not one JSON document of the strict kind; the text says why."""
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes | bytearray) -> Any:
     """The document in `body`.
 
     Refused (NotJsonBody): anything but UTF-8, NaN and Infinity, a name twice in one object, more than MAX_DEPTH levels
     or MAX_VALUES values, numbers too long to read, halves of surrogate pairs (facts C, httpx: each passes Python's own
     loader or kills it).
     """
-    raw = body.removeprefix(b"\xef\xbb\xbf")
+    raw = body.removeprefix(_MARK) if body.startswith(_MARK) else body  # a bytearray would be copied
     _check_shape(raw)
     try:
         text = raw.decode("utf-8")
@@ -129,7 +130,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _check_shape(raw: bytes) -> None:
+def _check_shape(raw: bytes | bytearray) -> None:
     """Depth and number of values, before anything is built of them; what stands in texts counts only if it has to."""
     brackets = raw.count(b"[") + raw.count(b"{")
     values = brackets + raw.count(b",")

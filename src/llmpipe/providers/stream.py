@@ -19,6 +19,7 @@ MAX_STREAM_BYTES = 64 * 1024 * 1024  # of events, which are mostly wrapping
 MAX_LINE_BYTES = 8 * 1024 * 1024
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # of what the events add up to
 _RAW_TAIL = 64 * 1024
+_AROUND_EVENT = 256  # bytes of an event that carries a few letters
 
 Framing = Literal["sse", "ndjson"]
 _CONTENT_TYPES: Mapping[str, Framing] = {
@@ -142,6 +143,11 @@ class StreamReader:
         else:
             self._take(self._framer.feed(chunk))
         self._weigh()
+
+    @property
+    def kept(self) -> int:
+        """About how many bytes of what has come are kept: what is put around each event is not."""
+        return max(0, self._size - _AROUND_EVENT * self._count)
 
     def reply(self) -> HttpReply:
         """The whole reply. Raises StreamCut, with what had arrived, if the terminal event is missing."""

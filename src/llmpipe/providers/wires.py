@@ -75,7 +75,7 @@ def decode(reply: HttpReply, target: Target, request: LLMRequest | None = None) 
         raise
 
 
-def _mapping(body: bytes) -> Mapping[str, Any]:
+def _mapping(body: bytes | bytearray) -> Mapping[str, Any]:
     try:
         return as_map(read_json(body))
     except NotJsonBody:

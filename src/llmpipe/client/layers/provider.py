@@ -8,6 +8,7 @@ import contextlib
 from llmpipe.client.arrived import note_arrived
 from llmpipe.client.call import Call, Deps, Handler
 from llmpipe.client.exchange import EVIDENCE_CHARS, Exchange
+from llmpipe.client.large_replies import Share
 from llmpipe.client.own import not_there
 from llmpipe.errors import CallFailed
 from llmpipe.providers.stream import StreamReader
@@ -34,7 +35,19 @@ async def exchange(call: Call, deps: Deps) -> LLMResponse:
         return await deps.own[call.target.provider](call)
     stream = prefers_stream(call.request, call.target) if call.model.stream is None else call.model.stream
     message = encode(call.request, call.target, stream=stream)
-    reply = await (_streamed(message, call, deps) if stream else _whole(message, call, deps))
+    reading = Share(deps.reading)
+    try:
+        reply = await (_streamed if stream else _whole)(message, call, deps, reading)
+        await call.work.hold(len(reply.body))
+        return _decoded(reply, call)
+    except BaseException:
+        call.work.release()
+        raise
+    finally:
+        reading.release()
+
+
+def _decoded(reply: HttpReply, call: Call) -> LLMResponse:
     try:
         return decode(reply, call.target, call.request)
     except CallFailed as error:
@@ -49,10 +62,10 @@ def _exchange(message: HttpCall, call: Call, deps: Deps) -> Exchange:
     )
 
 
-async def _whole(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
+async def _whole(message: HttpCall, call: Call, deps: Deps, share: Share) -> HttpReply:
     exchange = _exchange(message, call, deps)
     try:
-        return await exchange.whole()
+        return await exchange.whole(share)
     except asyncio.CancelledError as cut:
         raw = bytes(exchange.received[:EVIDENCE_CHARS]).decode("utf-8", "replace")
         note_arrived(cut, sent=exchange.sent, status=exchange.status, raw=raw)
@@ -61,14 +74,14 @@ async def _whole(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
         await exchange.aclose()
 
 
-async def _streamed(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
+async def _streamed(message: HttpCall, call: Call, deps: Deps, share: Share) -> HttpReply:
     """A streamed reply, put together; of one that broke off or was cut off, what had arrived is in the error."""
     reader: StreamReader | None = None
     exchange = _exchange(message, call, deps)
     try:
         await exchange.start()
         reader = reader_for(call.target, exchange.status, exchange.headers)
-        await _read(exchange, reader)
+        await _read(exchange, reader, share)
         return reader.reply()
     except CallFailed as error:
         error.raw = (reader.partial() if reader is not None else None) or error.raw
@@ -81,13 +94,14 @@ async def _streamed(message: HttpCall, call: Call, deps: Deps) -> HttpReply:
         await exchange.aclose()
 
 
-async def _read(exchange: Exchange, reader: StreamReader) -> None:
+async def _read(exchange: Exchange, reader: StreamReader, share: Share) -> None:
     """Feed the reader until it has all it needs. What follows the terminal event is not waited for."""
     async with contextlib.aclosing(exchange.chunks()) as chunks:
         async for chunk in chunks:
             reader.feed(chunk)
             if reader.done:
                 return
+            await share.hold(reader.kept)
 
 
 def _secret(call: Call, deps: Deps) -> str | None:
