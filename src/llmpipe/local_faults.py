@@ -109,7 +109,10 @@ def why_unwritable(path: Path) -> StorageError | OutOfResources | None:
     """Why a database, which says little itself, could not be written at `path`, found out by trying; None if it can."""
     limit = _limit("RLIMIT_FSIZE")
     with contextlib.suppress(OSError):
-        if limit > 0 and max(f.stat().st_size for f in path.parent.glob(f"{path.name}*")) > limit - _NEARLY:
+        if (
+            limit > 0
+            and max((f.stat().st_size for f in path.parent.glob(f"{path.name}*")), default=0) > limit - _NEARLY
+        ):
             return _storage(OSError(errno.EFBIG, ""))
     try:
         with tempfile.TemporaryFile(dir=path.parent) as file:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -227,12 +226,14 @@ def test_standard_output_that_takes_nothing_is_an_error(filled: Project) -> None
         assert Ended(filled, "--json", "--resume", "auto", stdout=full, stderr=full).code == 1
 
 
-def test_a_ledger_that_was_only_begun_is_begun_again(filled: Project) -> None:
-    with Answers(reply) as server:
+@pytest.mark.parametrize("megabytes", [240, 300])
+def test_little_memory_leaves_no_run_waiting(filled: Project, megabytes: int) -> None:
+    """Which of its parts gets no more memory, or no thread, is a matter of chance."""
+    limit = limiting(resource.RLIMIT_AS, megabytes * 1_000_000)
+    with Answers(refusing, delay_s=0.01) as server:
         filled.write("x.yaml", TEXT.format(url=server.url))
-        assert Ended(filled, "--limit", "1").code == 0
-        (folder,) = [f for f in (filled.root / "output" / "x").glob("[0-9a-f]*") if f.is_dir()]
-        (folder / "run.db").unlink()
-        with closing(sqlite3.connect(folder / "run.db")) as begun:
-            begun.execute("PRAGMA journal_mode = WAL")
-        assert Ended(filled, "--resume", folder.name).code == 0
+        ended = Ended(filled, limit=limit)
+        assert ended.code == 1, ended.err
+        assert "Traceback" not in ended.err
+        assert "X901" not in ended.err
+        whole(filled, server, failed=11, again=11 + 32)

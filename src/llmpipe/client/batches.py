@@ -70,14 +70,23 @@ class Batches(Generic[T, R]):
     def _send(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand over what was asked for in this turn of the loop: one wake-up of the thread for all of it."""
         asked = self._asked.pop(loop)
+        nothing: Any = None
         with self._guard:
-            if not self._closed:
-                self._jobs.put(asked)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
-                return
-        _settle([(future, None) for _, future in asked])
+            try:
+                if not self._closed:
+                    self._start()
+                    self._jobs.put(asked)
+                    return
+            except RuntimeError as err:  # the system gives no more threads
+                nothing = _Raised(err)
+        _settle([(future, nothing) for _, future in asked])
+
+    def _start(self) -> None:
+        """Raises RuntimeError."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         try:

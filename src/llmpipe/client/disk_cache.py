@@ -115,7 +115,8 @@ class DiskCache:
     async def put(self, key: str, value: bytes) -> None:
         """Keep `value` under `key`; returns once it is committed, or once it is clear that it cannot be kept."""
         if self._store is not None and self._failed_writes < _PATIENCE:
-            await self._writes.ask((key, value))
+            with self._tolerant("written"):
+                await self._writes.ask((key, value))
 
     def claim(self, key: str, ttl_s: float) -> bool:
         """Whether the caller may now buy the answer (client/claims.py)."""

@@ -35,12 +35,12 @@ class Ledger(LedgerReader):
     def __init__(self, path: Path) -> None:
         """Open `path`, or create it. Raises StorageError; LedgerUnreadable, with the file as it was, if it is no ledger
         that this version knows."""
-        if path.exists() and not _is_blank(path):
+        if path.exists():
             LedgerReader(path).close()
         try:
             self._writer = _opened(path)
         except sqlite3.Error as err:
-            raise reason(path, "used", err) from err
+            raise _fault(path, "used", err) from err
         with ExitStack() as faulty:
             faulty.callback(self._writer.close)
             super().__init__(path)
@@ -146,15 +146,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _is_blank(path: Path) -> bool:
-    """True for a database without a table: whoever began to make it was killed, or found the disk full."""
-    try:
-        with closing(sqlite3.connect(reading_uri(path), uri=True)) as found:
-            return not found.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-    except sqlite3.Error:
-        return False
 
 
 def _opened(path: Path) -> sqlite3.Connection:
