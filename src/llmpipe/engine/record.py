@@ -23,7 +23,7 @@ from llmpipe.engine.masking import masked_counts
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.outputs import Publisher, export_steps
 from llmpipe.engine.results import RunReport, Status, StepCounts
-from llmpipe.engine.run_file import closing, next_command, opening, previous, schemas_sent, update_status
+from llmpipe.engine.run_file import closing, next_command, note_damage, opening, previous, schemas_sent, update_status
 from llmpipe.engine.runs import RUN_FILE
 from llmpipe.engine.spending import Spending
 from llmpipe.engine.state import RunState, Stop
@@ -66,6 +66,11 @@ class Record:
     def number(self) -> int:
         """The place of the run in the order in which runs are made."""
         return int(self._data["number"])
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long this process has worked on the run."""
+        return time.monotonic() - self._clock
 
     def asks_somebody(self, models: tuple[Model, ...]) -> None:
         """Take note of whether any of the models is a real one."""
@@ -116,13 +121,10 @@ class Record:
 
     def _note_damage(self, fault: BaseException | None) -> None:
         """Say in `run.json` that a ledger cannot be read, so that `--resume auto` does not come back to it."""
-        if not isinstance(fault, LedgerUnreadable):
-            return
-        self._data["damaged"] = reason = self._redactor.text(str(fault))
-        if isinstance(fault, DamagedValue) and self._choice.base is not None:  # it was copied from there
-            base = self._choice.base.folder / RUN_FILE
-            with contextlib.suppress(OSError):
-                write_json(base, (read_json(base) or {}) | {"damaged": reason})
+        if isinstance(fault, LedgerUnreadable):
+            self._data["damaged"] = reason = self._redactor.text(str(fault))
+            if isinstance(fault, DamagedValue) and self._choice.base is not None:  # it was copied from there
+                note_damage(self._choice.base.folder / RUN_FILE, reason)
 
     def _summed_up(
         self, run: RunState, stop: Stop | None, notes: Sequence[str], check: Callable[[], None]
@@ -204,7 +206,7 @@ class Record:
             status=status,
             exit_code=code,
             reason=self._redactor.text(reason),
-            duration_s=time.monotonic() - self._clock,
+            duration_s=self.elapsed_s,
             steps=steps,
             partial=status == "partial",
             no_model_called=not self._asks and any(step.kind == "model" for step in steps),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from llmpipe.engine.results import Progress, RunReport
 from llmpipe.engine.signals import stopping_at_signals
 from llmpipe.engine.state import RunState
 from llmpipe.engine.watch import watch
+from llmpipe.errors import LlmpipeError
 from llmpipe.interrupts import interruptible
 
 if TYPE_CHECKING:
@@ -120,6 +121,9 @@ class _Invocation:
                 runner.run(self._work(ledger, invocation, output))
         except BaseException as err:  # noqa: BLE001 - whatever ends the work, the run has a summary
             fault = err
+        with suppress(LlmpipeError):  # of a ledger that takes no more, which the summary says
+            ledger.put(_ENDED, (time.time(), invocation))
+            ledger.put(LASTED, (record.elapsed_s, invocation))
         ledger.close()
         return record.conclude(self._run, fault, self._notes)
 
@@ -162,9 +166,6 @@ class _Invocation:
                         await self._flow(run, flow)
                     if run.stopped is None and self._looks_at_all():
                         proven.end(ledger, self._fingerprint.whole)
-                    if ledger.failed is None:
-                        ledger.put(_ENDED, (time.time(), invocation))
-                        ledger.put(LASTED, (time.monotonic() - run.started, invocation))
                 finally:
                     await run.client.aclose()
                     run.client.cache.close()

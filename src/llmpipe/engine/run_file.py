@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -172,3 +173,9 @@ def next_command(pipeline: Pipeline, folder: Path, steps: Sequence[StepCounts], 
     if any(counts.failed for counts in steps):
         return f"{run} --retry-failed {folder.name}"
     return ""
+
+
+def note_damage(path: Path, reason: str) -> None:
+    """Say in another run's file that its ledger cannot be read."""
+    with contextlib.suppress(OSError):
+        write_json(path, (read_json(path) or {}) | {"damaged": reason})
