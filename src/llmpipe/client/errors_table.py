@@ -91,7 +91,7 @@ def _classes() -> Iterator[str]:
     for kind in every_class(CallFailed):
         if "code" in vars(kind) and issubclass(kind, CallFailed) and kind.__module__ == CallFailed.__module__:
             seen[kind.code] = kind
-    for code, kind in sorted(seen.items(), key=lambda pair: ("PO".index(pair[0][0]), pair[0])):
+    for code, kind in sorted(seen.items(), key=lambda pair: ("POX".index(pair[0][0]), pair[0])):
         words = [f"`{word}`" for word, classes in ERROR_WORDS.items() if issubclass(kind, classes)]
         row = (code, f"`{kind.__name__}`", kind.title, _again(kind), _run(kind), _tick(kind.hold), _tick(kind.fault))
         yield _line(*row, _tick(kind.fallback), _tick(kind.permanent), ", ".join(words))
@@ -104,7 +104,7 @@ def _again(kind: type[CallFailed]) -> str:
 
 
 def _run(kind: type[CallFailed]) -> str:
-    if kind.account or kind.exit_code != 1:
+    if kind.account or kind.exit_code != 1 or kind.code.startswith("X"):
         return f"stops, exit {kind.exit_code}"
     return "goes on"
 
