@@ -16,11 +16,12 @@ _SHOWN = 40
 
 
 class UnkeptNumber(ValueError):
-    """A number that would be another one after reading. `text` is the number as it was written."""
+    """A number that would be another one after reading: `text` is how it was written, `fault` what is wrong."""
 
-    def __init__(self, text: str, why: str) -> None:
+    def __init__(self, text: str, why: str, advice: str = "") -> None:
         self.text = text
-        super().__init__(f"the number {text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'} {why}")
+        self.fault = f"the number {text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'} {why}"
+        super().__init__(f"{self.fault}; {advice}" if advice else self.fault)
 
 
 def read_number(text: str) -> int | float:
@@ -69,6 +70,6 @@ def _exact(text: str, value: float) -> Decimal:
 
 def _kept(text: str, value: float, exact: Decimal) -> float:
     if exact != Decimal(repr(value)):
-        why = f"has more digits than a number keeps (it would become {value!r}); write it as a text, in quotes"
-        raise UnkeptNumber(text, why)
+        why = f"has more digits than a number keeps (it would become {value!r})"
+        raise UnkeptNumber(text, why, "write it as a text, in quotes")
     return value

@@ -161,6 +161,8 @@ def test_an_answer_with_a_longer_number_is_asked_for_again_with_the_reason(proje
     assert report.exit_code == 0
     assert project.outputs(report, "say") == [{"x": 0.12}]
     assert f"the number {LONG} has more digits" in asked[-1]
+    assert "a number may have 15 digits" in asked[-1]
+    assert "in quotes" not in asked[-1]
 
 
 def test_vars_keep_their_digits_or_are_refused(project: Project, tmp_path: Path) -> None:

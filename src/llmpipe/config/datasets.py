@@ -168,6 +168,9 @@ def _first_rows(dataset: Dataset, node: Node, loading: Loading) -> tuple[list[Ma
 
 def _check_types(dataset: Dataset, columns: tuple[str, ...], node: Node, loading: Loading) -> bool:
     """Whether every column of `types` is there; a problem for each that is not."""
+    for column in set(dataset.types) & set(_MADE.get(dataset.format, ())):
+        place = node.value["types"].key_place(column)
+        loading.problems.add("C207", f"'{column}' of {dataset.format} is a number already", place, hint="remove it")
     unknown = [column for column in dataset.types if column not in columns]
     for column in unknown:
         message = f"there is no column '{column}' in dataset '{dataset.name}'"

@@ -40,7 +40,7 @@ def _converted(text: str, type: str, column: str, *, file: str, line: int) -> An
     try:
         return _READ[type](bare)
     except UnkeptNumber as error:
-        message = f"column {column!r:.80}: {error}"
+        message = f"column {column!r:.80}: {error.fault}; without a type it stays text, as it is written"
     except ValueError as error:
         message = f"column {column!r:.80}: expected {_WORDS[type]}, found {text!r:.60}{error}"
     raise DataError(message, file=file, line=line, code="D316") from None
@@ -79,6 +79,6 @@ def _advice(text: str) -> str:
         return "; an id that begins with 0 is a text: leave it out of `types`"
     if text.startswith("+") and _NUMBER.fullmatch(digits):
         return "; write it without '+'"
-    if "," in text and _NUMBER.fullmatch(text.replace(",", ".", 1)):
-        return "; write a decimal with a point"
+    if "," not in text.partition(".")[2] and _NUMBER.fullmatch(text.replace(",", "")):
+        return "; write a decimal with a point, and thousands with nothing between"
     return ""

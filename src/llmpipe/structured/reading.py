@@ -194,7 +194,9 @@ def _said(error: Exception) -> str:
         return f"{what} at line {error.lineno} column {error.colno}"
     if isinstance(error, RecursionError):
         return "it is nested too deep"
-    return str(error) if isinstance(error, _Refused | UnkeptNumber) else "a number in it is too large"
+    if isinstance(error, UnkeptNumber):
+        return f"{error.fault}; a number may have 15 digits"
+    return str(error) if isinstance(error, _Refused) else "a number in it is too large"
 
 
 def _not_json(reason: str, text: str) -> NotJson:

@@ -308,4 +308,4 @@ def _number(text: str) -> int | float:
     try:
         return read_float(text) if "." in text else int(text)
     except UnkeptNumber as error:
-        raise _Unreadable(str(error), "") from None
+        raise _Unreadable(error.fault, "") from None
