@@ -135,6 +135,20 @@ outputs:
     columns:
       x: item.text «# if output == 'x' else item.id»
 ---
+steps:
+  - {id: a, foreach: datasets.d, prompt: '{{ item.text }}'}
+outputs:
+  - {from: steps.a, path: output/a.csv, columns: {x: item.text «# ~ item.city»
+      }}
+---
+steps:
+  - {id: a, foreach: datasets.d, prompt: '{{ item.text }}'}
+outputs:
+  - from: steps.a
+    path: output/a.csv
+    columns:
+      x: item.text «# + item.city»
+---
 vars:
   intro: Read this note on C «# carefully»
 steps: [{id: a, prompt: '{{ vars.intro }}'}]
@@ -189,7 +203,7 @@ steps:
     foreach:
       group: steps.a
       by: output.label # the label
-      size: 10 # at once
+      size: 10 # at once, item - by item
     render: "{{ item.key }}" # the key
 outputs:
   - from: steps.a # of a
