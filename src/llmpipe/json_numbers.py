@@ -19,7 +19,7 @@ class UnkeptNumber(ValueError):
     """A number that would be another one after reading: `text` is how it was written, `fault` what is wrong."""
 
     def __init__(self, text: str, why: str, advice: str = "") -> None:
-        self.text = text
+        self.text, self.advice = text, advice
         self.fault = f"the number {text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'} {why}"
         super().__init__(f"{self.fault}; {advice}" if advice else self.fault)
 

@@ -195,7 +195,7 @@ def _said(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     if isinstance(error, UnkeptNumber):
-        return f"{error.fault}; a number may have 15 digits"
+        return f"{error.fault}; a number may have 15 digits" if error.advice else error.fault
     return str(error) if isinstance(error, _Refused) else "a number in it is too large"
 
 
