@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from llmpipe.config.fingerprint import Fingerprint, changes, fingerprint, from_json, to_json
+from llmpipe.config.load import load_pipeline
 from tests.config.project import load
 
 TEXT = """
@@ -93,6 +95,36 @@ def test_a_prompt_file_counts_by_its_content(tmp_path: Path) -> None:
         "step 'end': prompt",
     )
     assert printed(tmp_path) == before
+
+
+CODE = {
+    "pipelines/own/rules.py": "from . import words\nimport json, shared\ndef f(item):\n    from deep.down import x\n",
+    "pipelines/own/__init__.py": "",
+    "pipelines/own/words.py": "import own.rules\nfrom .more import *\n",
+    "pipelines/own/more.py": "",
+    "pipelines/shared.py": "X = 1\n",
+    "shared.py": "hidden by the one beside the pipeline",
+    "deep/down.py": "x = 1\n",
+    "deep/other.py": "",
+    "broken.py": "def",
+}
+SEEN = ["own/rules.py", "own/__init__.py", "own/words.py", "own/more.py", "shared.py", "../deep/down.py"]
+
+
+@pytest.mark.parametrize("edited", [*CODE, "pipelines/own/new.py"])
+def test_a_python_step_counts_by_all_of_the_project_that_it_imports(edited: str, tmp_path: Path) -> None:
+    def made() -> Fingerprint:
+        (tmp_path / "pipelines/x.yaml").write_text("version: 1\nsteps: [{id: a, python: 'own.rules:f'}]\n")
+        return fingerprint(load_pipeline(tmp_path / "pipelines/x.yaml"))
+
+    for name, text in CODE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = made()
+    with (tmp_path / edited).open("a") as file:
+        file.write("# edited\n")
+    is_seen = edited in [os.path.normpath(f"pipelines/{name}") for name in SEEN]
+    assert changes(before, made()) == (("step 'a': python",) if is_seen else ())
 
 
 def test_it_survives_being_written_down(tmp_path: Path) -> None:

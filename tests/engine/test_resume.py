@@ -403,6 +403,24 @@ steps:
     assert project.outputs(report, "one") == ["R0!!", "R1!!"]
 
 
+def test_a_function_is_called_again_when_what_it_imports_is_edited(project: Project) -> None:
+    project.rows("d.jsonl", rows(2))
+    text = """\
+version: 1
+datasets: {d: {path: d.jsonl, key: id}}
+steps:
+  - {id: one, foreach: datasets.d, python: "edited_user:shout"}
+"""
+    project.write("edited_user.py", "import edited_words\n\ndef shout(item):\n    return edited_words.END\n")
+    found = []
+    for end in ("!", "?!"):
+        project.write("edited_words.py", f"END = {end!r}\n")
+        found.append(project.outputs(project.run(text, resume="auto", allow_python=True), "one"))
+        for name in ("edited_user", "edited_words"):
+            sys.modules.pop(name)
+    assert found == [["!"] * 2, ["?!"] * 2]
+
+
 def test_auto_leaves_out_a_run_whose_ledger_is_damaged(project: Project) -> None:
     project.rows("d.jsonl", rows(3))
     with Answers() as server:

@@ -16,7 +16,8 @@ from llmpipe.late import late
 _COMMENT = late(r"[ \t]+(#[^\r\n]*)")
 _NAME = r"\b(?:item|output|steps|vars|parent|row|key)\b"
 _REST = late(
-    rf"(?=.*{_NAME})(?=.*(?:[=!<>]=|[<>|~]))|(?=.*{_NAME}\.\w)(?=.*\b(?:and|or)\b)|#[ \t]*[-+*/%]+[ \t]*{_NAME}|\{{\{{|\}}\}}"
+    rf"(?=.*{_NAME})(?=.*(?:[=!<>]=|[<>|~]))|(?=.*{_NAME}\.\w)(?=.*\b(?:and|or)\b)"
+    rf"|#[ \t]*[-+*/%]+[ \t]*{_NAME}|\{{\{{|\}}\}}"
 )
 _WORDS = 4  # of a var's text, from which on it is a sentence
 _NOTE = "write it in quotes, or as a block after '|'"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from llmpipe.config.modules import project_files
 from llmpipe.config.pipeline import Pipeline, Scope, Step, may_ask
 from llmpipe.config.templates import Expression, Template
 from llmpipe.frozen import frozen
@@ -97,13 +97,10 @@ def _parts(step: Step, pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _code(reference: str, pipeline: Pipeline) -> str | None:
-    """The digest of the file that a Python step's function stands in; None where it is no file of the project's."""
-    module = Path(*reference.partition(":")[0].split("."))
-    for folder in (pipeline.root, pipeline.path.parent):
-        for path in (folder / module.with_suffix(".py"), folder / module / "__init__.py"):
-            if path.is_file():
-                return hashlib.sha256(path.read_bytes()).hexdigest()
-    return None
+    """The digest of the project's files that a Python step runs; None where there is none."""
+    files = project_files(reference.partition(":")[0], (pipeline.path.parent, pipeline.root))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return digests[0] if len(digests) == 1 else _digest(digests) if digests else None
 
 
 def _models(step: Step, pipeline: Pipeline) -> dict[str, Any]:
