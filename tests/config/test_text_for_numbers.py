@@ -50,6 +50,7 @@ COMPARED = [
     "item.age not in (17, 18)",
     "item.age is eq 18",
     "item.age is gt(18)",
+    "item.age is sameas 18",
     "item.age is in [18]",
     "item.age is divisibleby 2",
     "item.age is odd",

@@ -15,7 +15,7 @@ _TEXTS = frozenset("capitalize d default lower replace string title trim upper".
 _METHODS = frozenset(
     METHOD + name for name in "capitalize casefold lower lstrip removeprefix removesuffix replace rstrip strip".split()
 ) | {METHOD + name for name in ("title", "upper")}
-_COMPARING = frozenset("!= < <= == > >= eq equalto ge greaterthan gt le lessthan lt ne".split())
+_COMPARING = frozenset("!= < <= == > >= eq equalto ge greaterthan gt le lessthan lt ne sameas".split())
 _ABOUT_NUMBERS = frozenset("divisibleby even odd".split())
 _OF_NUMBERS = frozenset({"abs", "round"})
 _ALONE = frozenset("float integer number".split())
