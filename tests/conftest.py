@@ -20,8 +20,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 KEY_ENDINGS = ("_API_KEY", "_BASE_URL", "_API_BASE", "_ENDPOINT", "_TOKEN", "_PROXY", "_proxy")
 KEPT = ("COVERAGE_", "COV_", "PYTEST_", "PIP_")
 _guarded = True
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would never be interrupted
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:  # started in the background, by nohup: children would ignore it too
+        signal.signal(_number, _handler)
 
 
 class NetworkForbidden(BaseException):
