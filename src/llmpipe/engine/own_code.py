@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llmpipe.config.pipeline import Pipeline
+from llmpipe.config.pipeline import Pipeline, Step
 from llmpipe.errors import ConfigError, Place, Problem
 from llmpipe.types import Model
 
@@ -31,6 +31,12 @@ def load_object(name: str, pipeline: Pipeline, place: Place, *, what: str) -> An
     if not callable(found):
         raise ConfigError([Problem("C250", f"{name} is not a function", place)])
     return found
+
+
+def load_step(step: Step, pipeline: Pipeline) -> Any:
+    """The function of a Python step. Raises ConfigError."""
+    place = step.python_place or step.place
+    return load_object(step.python or "", pipeline, place, what=f"step '{step.id}'")
 
 
 def refuse_code(pipeline: Pipeline) -> None:

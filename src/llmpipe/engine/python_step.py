@@ -16,7 +16,7 @@ from llmpipe.config.pipeline import Pipeline, Step
 from llmpipe.config.templates import Entries
 from llmpipe.engine.entries import ListEntries
 from llmpipe.engine.items import is_storable
-from llmpipe.engine.own_code import load_object
+from llmpipe.engine.own_code import load_step
 from llmpipe.errors import ItemError, OutOfResources
 from llmpipe.json_numbers import read_number
 from llmpipe.local_faults import out_of_resources
@@ -34,8 +34,7 @@ class PythonStep:
 
     def __init__(self, step: Step, pipeline: Pipeline) -> None:
         self._step = step
-        place = step.python_place or step.place
-        self._function = load_object(step.python or "", pipeline, place, what=f"step '{step.id}'")
+        self._function = load_step(step, pipeline)
         accepted = inspect.signature(self._function).parameters
         self._takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
         self._names = frozenset(accepted)

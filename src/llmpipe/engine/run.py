@@ -25,7 +25,7 @@ from llmpipe.engine.ledger_schema import LASTED
 from llmpipe.engine.lock import RunLock, refuse_network
 from llmpipe.engine.masking import redactor_for, unmasked_note
 from llmpipe.engine.options import RunOptions
-from llmpipe.engine.own_code import load_providers, refuse_code
+from llmpipe.engine.own_code import load_providers, load_step, refuse_code
 from llmpipe.engine.record import Record
 from llmpipe.engine.results import Progress, RunReport
 from llmpipe.engine.signals import stopping_at_signals
@@ -104,6 +104,9 @@ class _Invocation:
         self._redactor: Redactor = redactor_for(pipeline.models, environment.handed_out)
         self._models = models
         self._providers = {} if options.offline else load_providers(pipeline, models)
+        for step in pipeline.steps:
+            if step.kind == "python" and step.id in choice.wanted and step.id not in choice.fixed:
+                load_step(step, pipeline)  # what cannot be loaded is refused before there is a run
         with writing(choice.folder):
             private_folder(choice.folder)
             sweep_run(choice.folder)
