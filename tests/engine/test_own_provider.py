@@ -121,7 +121,7 @@ def test_code_of_a_step_is_told_of_at_its_name(project: Project, code: str) -> N
             project.run(text % name, allow_python=allowed)
         (problem,) = caught.value.problems
         assert (problem.code, problem.place.line) == ("C250" if allowed else "C251", 4)
-    assert not list(project.root.glob("output/*/*"))  # nothing began
+    assert not list(project.root.glob("output/*/*/run.json"))
 
 
 @pytest.mark.parametrize(("what", "says"), [("nothing", "AttributeError"), ("seen", "is not a function")])
