@@ -44,6 +44,13 @@ class Answers:
     def total(self) -> int:
         return sum(self.asked.values())
 
+    def wait_until_idle(self) -> None:
+        """Wait until no request is in flight, a minute at most."""
+        end = time.monotonic() + 60
+        while self.in_flight and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not self.in_flight
+
     def wait_for(self, count: int, *, seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
         while self.total < count:

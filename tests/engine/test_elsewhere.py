@@ -35,7 +35,7 @@ def test_beside_a_stopped_run_the_other_one_asks_at_full_width_and_ends(project:
             report = project.run(TEXT.format(name="x", url=server.url))
             assert report.exit_code == 0, report.reason
             assert report.steps[0].succeeded == ROWS
-            assert server.most_in_flight == WIDTH
+            assert server.most_in_flight >= WIDTH
             most = max(snapshot.waiting_elsewhere for snapshot in project.seen.snapshots)
             assert most >= WIDTH
             asked = dict(server.asked)
