@@ -9,6 +9,7 @@ import sys
 
 from tests.engine.answers import Answers
 from tests.engine.conftest import Project
+from tests.faults.server import wait_until
 
 ROWS, WIDTH = 300, 32
 TEXT = """\
@@ -31,6 +32,7 @@ def test_beside_a_stopped_run_the_other_one_asks_at_full_width_and_ends(project:
         try:
             server.wait_for(2 * WIDTH)
             other.send_signal(signal.SIGSTOP)
+            assert wait_until(lambda: server.in_flight == 0)
             sent, server.most_in_flight = server.total, 0
             report = project.run(TEXT.format(name="x", url=server.url))
             assert report.exit_code == 0, report.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -36,20 +37,25 @@ def sums(report: RunReport) -> tuple[int, int, int]:
 
 
 class Outage:
-    """A plan: `fault` from `start` to `end`, in seconds since the first request."""
+    """What slow replies are: `fault` from `start` to `end`, in seconds since 64 were waited for at once."""
 
     def __init__(self, fault: str, start: float, end: float) -> None:
         self.fault, self.start, self.end = fault, start, end
-        self.first: float | None = None
+        self.server = FaultServer(["ok", "slow"], then=self)
+        self.full: float | None = None
         self.drawn = 0
 
-    def __call__(self, number: int, body: bytes) -> str:
+    async def __call__(self) -> str:
+        for _ in range(6000):
+            if self.server.peak >= 64:
+                break
+            await asyncio.sleep(0.01)
         now = time.monotonic()
-        self.first = now if self.first is None else self.first
-        if self.start <= now - self.first < self.end:
+        self.full = now if self.full is None else self.full
+        if self.start <= now - self.full < self.end:
             self.drawn += 1
             return self.fault
-        return "slow"
+        return "ok"
 
 
 @pytest.mark.parametrize("fault", ["rate_limit", "unavailable", "server_error", "hang_up"])
@@ -57,7 +63,7 @@ def test_an_outage_of_two_seconds_under_64_workers_draws_what_was_in_flight_and_
     project: Project, fault: str
 ) -> None:
     outage = Outage(fault, 0.4, 2.4)
-    with FaultServer(outage) as server:
+    with outage.server as server:
         report = run(project, server, rows=800)
     assert report.exit_code == 0, report.reason
     assert sums(report) == (800, 0, 0)
@@ -94,7 +100,7 @@ def test_a_provider_that_rejects_a_tenth_costs_a_tenth_more_and_nothing_fails(pr
 @pytest.mark.parametrize("fault", ["rate_limit", "unavailable", "server_error", "hang_up", "silence", ""])
 def test_a_provider_that_goes_down_for_good_ends_the_run_to_be_continued(project: Project, fault: str) -> None:
     outage = Outage(fault, 1.0, 1e9)
-    with FaultServer(outage) as server:
+    with outage.server as server:
         url = "" if fault else "http://127.0.0.1:9/v1"  # nobody listens there
         text = PIPELINE.replace("{{model: m}}", "{{model: m, timeout: {{first_token: 1s}}}}")
         project.rows("d.jsonl", [{"id": n} for n in range(3000)])

@@ -34,6 +34,9 @@ class Seen:
     closed_after: float | None = None  # seconds until the client hung up before it had a whole reply
 
 
+Then = Callable[[], Awaitable[str]]
+
+
 @dataclass
 class Exchange:
     """What a fault works with."""
@@ -43,6 +46,7 @@ class Exchange:
     writer: asyncio.StreamWriter
     text: str
     echo: Callable[[str], str] | None = None  # what to say of the key that came, wherever there is room for it
+    then: Then | None = None  # what a slow reply is in the end
     wire: str = field(init=False)
     key: str = field(init=False)
 
@@ -243,8 +247,10 @@ async def ok(x: Exchange) -> None:
 
 @fault()
 async def slow(x: Exchange) -> None:
+    """A reply that is decided on when its time has come, as by a server that goes down with requests in flight."""
     await asyncio.sleep(0.05)
-    await ok(x)
+    x.seen.fault = await x.then() if x.then else "ok"
+    await FAULTS[x.seen.fault](x)
 
 
 @fault(closes=True)
@@ -459,11 +465,18 @@ async def stream_not_json(x: Exchange) -> None:
 class FaultServer:
     """See the module's first line. `requests` is what came, `peak` the most in flight at once."""
 
-    def __init__(self, plan: Plan = ("ok",), *, text: str = "hello", echo: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan = ("ok",),
+        *,
+        text: str = "hello",
+        echo: Callable[[str], str] | None = None,
+        then: Then | None = None,
+    ) -> None:
         self.requests: list[Seen] = []
         self.connections = 0
         self.peak = 0
-        self._plan, self._text, self._in_flight, self._echo = plan, text, 0, echo
+        self._plan, self._text, self._in_flight, self._echo, self._then = plan, text, 0, echo, then
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._ready = threading.Event()
@@ -528,10 +541,10 @@ class FaultServer:
         seen = Seen(name, path, headers, body, time.monotonic(), self._in_flight)
         self.requests.append(seen)
         try:
-            await FAULTS[name](Exchange(seen, reader, writer, self._text, self._echo))
+            await FAULTS[name](Exchange(seen, reader, writer, self._text, self._echo, self._then))
         finally:
             self._in_flight -= 1
-        return name not in CLOSES
+        return seen.fault not in CLOSES
 
 
 def wait_until(condition: Callable[[], Any], *, seconds: float = 60.0) -> bool:
