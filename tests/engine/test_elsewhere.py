@@ -9,7 +9,6 @@ import sys
 
 from tests.engine.answers import Answers
 from tests.engine.conftest import Project
-from tests.faults.server import wait_until
 
 ROWS, WIDTH = 300, 32
 TEXT = """\
@@ -28,24 +27,23 @@ def test_beside_a_stopped_run_the_other_one_asks_at_full_width_and_ends(project:
     with Answers(delay_s=0.5) as server:
         project.write("y.yaml", TEXT.format(name="y", url=server.url))
         command = [sys.executable, "-m", "llmpipe", "run", str(project.root / "pipelines" / "y.yaml"), "--quiet"]
-        other = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ.copy(), text=True)
-        try:
-            server.wait_for(2 * WIDTH)
-            other.send_signal(signal.SIGSTOP)
-            assert wait_until(lambda: server.in_flight == 0)
-            sent, server.most_in_flight = server.total, 0
-            report = project.run(TEXT.format(name="x", url=server.url))
-            assert report.exit_code == 0, report.reason
-            assert report.steps[0].succeeded == ROWS
-            assert server.most_in_flight >= WIDTH
-            most = max(snapshot.waiting_elsewhere for snapshot in project.seen.snapshots)
-            assert most >= WIDTH
-            asked = dict(server.asked)
-            other.send_signal(signal.SIGCONT)
-            assert (other.communicate(timeout=60)[1], other.returncode) == ("", 0)
-        finally:
-            other.kill()
-            other.wait()
+        with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ.copy(), text=True) as other:
+            try:
+                server.wait_for(2 * WIDTH)
+                other.send_signal(signal.SIGSTOP)
+                server.wait_until_idle()  # what the stopped run had asked for is none of the other one's
+                sent, server.most_in_flight = server.total, 0
+                report = project.run(TEXT.format(name="x", url=server.url))
+                assert report.exit_code == 0, report.reason
+                assert report.steps[0].succeeded == ROWS
+                assert server.most_in_flight == WIDTH
+                most = max(snapshot.waiting_elsewhere for snapshot in project.seen.snapshots)
+                assert most >= WIDTH
+                asked = dict(server.asked)
+                other.send_signal(signal.SIGCONT)
+                assert (other.communicate(timeout=60)[1], other.returncode) == ("", 0)
+            finally:
+                other.kill()
     assert len(asked) == ROWS
     assert max(asked.values()) <= 2
     assert sum(asked.values()) <= ROWS + WIDTH  # bought twice: what was under way when the other one was stopped
