@@ -316,27 +316,29 @@ def test_other_items_are_looked_at_too(tmp_path: Path, step: str) -> None:
 PATHS = [
     ("prompts/a.md", "prompts/a.md"),
     ("./prompts/a.md", "./prompts/a.md"),
-    ("pipelines/prompts/a.md", "pipelines/prompts/a.md"),
     ("'@prompts/a.md'", "prompts/a.md"),
     ("'prompts/{{ vars.lang }}.md'", "prompts/{{ vars.lang }}.md"),
     ("prompts/missing.txt", "prompts/missing.txt"),
     ("notes.prompt", "notes.prompt"),
+    ("pipelines/prompts/a.md", "prompts/a.md"),
+    ("texts/b.md", "../texts/b.md"),
     ("prompts/of two", "prompts/of two"),
 ]
 
 
-@pytest.mark.parametrize(("prompt", "path"), PATHS)
-def test_a_prompt_that_is_a_path(tmp_path: Path, prompt: str, path: str) -> None:
+@pytest.mark.parametrize(("prompt", "named"), PATHS)
+def test_a_prompt_that_is_a_path(tmp_path: Path, prompt: str, named: str) -> None:
     folder = tmp_path / "pipelines" / "prompts"
     folder.mkdir(parents=True)
-    for name in ("a.md", "of two"):
-        (folder / name).write_text("Sort {{ item.text }}")
+    (tmp_path / "texts").mkdir()
+    for path in (folder / "a.md", folder / "of two", tmp_path / "texts" / "b.md"):
+        path.write_text("Sort {{ item.text }}")
     found = problems(
         tmp_path, f"vars: {{lang: de}}\nsteps:\n  - id: a\n    foreach: datasets.d\n    prompt: {prompt}\n"
     )
     (problem,) = found
     assert (problem.code, problem.severity) == ("C233", "warning")
-    assert problem.hint == f"did you mean `prompt_file: {path}`?"
+    assert problem.hint == f"did you mean `prompt_file: {named}`?"
     assert shown(problem, tmp_path) == prompt
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def warn_path(draft: Draft, loading: Loading) -> bool:
     for key, node in hits:
         message = f"the text of '{key}' is the name of a file, and is sent as it is"
         if key == "prompt":
-            hint = f"did you mean `prompt_file: {_named(node.value)}`?"
+            hint = f"did you mean `prompt_file: {_named(node, loading)}`?"
             loading.problems.warn("C233", message, node, hint=hint)
         else:
             note = "only `prompt_file` reads a file; for other texts write it here, or pass --var NAME=@FILE"
@@ -42,9 +43,14 @@ def warn_path(draft: Draft, loading: Loading) -> bool:
     return bool(hits)
 
 
-def _named(text: str) -> str:
-    found = _PATH.fullmatch(text.strip())
-    return found["path"] if found is not None else text.strip()
+def _named(node: Node, loading: Loading) -> str:
+    """The file that is meant, as `prompt_file` names it: from the folder of the pipeline file."""
+    found = _PATH.fullmatch(node.value.strip())
+    text: str = found["path"] if found is not None else node.value.strip()
+    folder = loading.folder(node)
+    if not _is_file(folder, text, loading) and _is_file(loading.root, text, loading):
+        return Path(os.path.relpath(loading.root / text, folder)).as_posix()
+    return text
 
 
 def _is_path(node: Node, loading: Loading) -> bool:
