@@ -75,6 +75,7 @@ def refused(root: Path, *paths: str, **given: Any) -> Problem:
     return problem
 
 
+CODE = "is named as code and configuration are"
 RUNS, DOT, PROJECT = "holds the runs of pipeline", "begin with a dot", "is a file of the project"
 YAML, READS, ROWS = "a YAML file there", "is made of that file, or reads it", "read it as rows of dataset"
 REFUSED = {
@@ -124,6 +125,21 @@ REFUSED = {
     "data/in-2.jsonl": f"{ROWS} 'rows'",
     "notes/new.md": f"{ROWS} 'deep'",
     "notes/one/two/three/new.md": f"{ROWS} 'deep'",
+    "src/app/new.py": CODE,
+    "src/App/NEW.PY": CODE,
+    "web/index.ts": CODE,
+    "uv.lock": CODE,
+    "deep/poetry.lock": CODE,
+    "Cargo.toml": CODE,
+    "go.sum": CODE,
+    "run.sh": CODE,
+    "Procfile": CODE,
+    "shapes/other.schema.json": CODE,
+    "CHANGELOG.md": PROJECT,
+    "docker-compose.yml": PROJECT,
+    "tsconfig.json": PROJECT,
+    "pipelines/prompts/other.md": "the files there are prompts",
+    "Pipelines/prompts/deep/other.txt": "the files there are prompts",
     "folder.csv": "it is a folder",
     f"output/{'x' * 300}.csv": "File name too long",
 }
@@ -159,6 +175,8 @@ def test_values_of_the_command_line_are_not_overwritten(root: Path) -> None:
         ("output/mine/latest/run.db", RUNS),
         ("pipelines/other.yaml", YAML),
         ("data/in-1.jsonl", READS),
+        ("src/app.py", CODE),
+        ("uv.lock", CODE),
         ("folder.csv", "it is a folder"),
     ],
 )
@@ -214,4 +232,5 @@ def test_two_outputs_are_two_files_in_every_spelling(first: str, second: str, ro
 def test_any_other_file_may_be_written_and_replaced(root: Path) -> None:
     paths = ["output/old.csv", "data/free.csv", "data/new.csv", "output/mine.csv", "output/mine2/x.csv", "docs/a.md"]
     paths += ["output/readme.md", "output/labels.yaml", "notes/new.txt", "data/sub/in-2.jsonl", "out/mine/x.csv"]
+    paths += ["output/made.py", "output/code/made.sh", "result.json", "a/no-suffix", "pipelines/prompts.csv"]
     assert [o.path for o in load(root, *paths).outputs] == [root / path for path in paths]

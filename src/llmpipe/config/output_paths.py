@@ -17,7 +17,16 @@ _ANYWHERE = frozenset({"makefile", "gnumakefile", "bsdmakefile", "justfile", "do
 _AT_THE_ROOT = frozenset(
     {"pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "noxfile.py", "package.json", "package-lock.json"}
 )
-_STEMS_AT_THE_ROOT = ("readme", "license", "licence", "copying", "notice", "requirements")
+_STEMS_AT_THE_ROOT = (
+    "readme", "license", "licence", "copying", "notice", "requirements", "changelog", "contributing", "cmakelists",
+    "tsconfig", "composer", "docker-compose",
+)  # fmt: skip
+# Code, configuration and databases: results have such names below `output` only.
+_NO_RESULTS = tuple(
+    ".py .pyi .pyx .ipynb .r .jl .sh .bash .zsh .fish .ps1 .bat .js .mjs .cjs .jsx .ts .tsx .java .kt .go .rs .c .h .cc"
+    " .cpp .hpp .cs .rb .php .pl .lua .swift .scala .sql .lock .toml .cfg .ini .conf .mod .sum .in .mk .cmake .gradle"
+    " .tf .schema.json .db .sqlite .sqlite3 .parquet .pem .key".split()
+)
 _LOCK = ".lock"  # every folder of runs has one
 
 
@@ -53,7 +62,7 @@ class Taken:
         for named in (path, written):
             if said := self._by_name(named) if named.is_relative_to(self.root) else "":
                 return said
-        return self._by_what_is_there(path) or self._by_pattern(path)
+        return self._by_what_is_there(path) or self._by_pattern(path) or self._by_kind(path)
 
     def _by_name(self, path: Path) -> str:
         parts = [folded(part) for part in path.relative_to(self.root).parts]
@@ -69,6 +78,14 @@ class Taken:
         is_beside = folded(str(path.parent)) == folded(str(self.pipeline.parent))
         if parts[-1].endswith((".yaml", ".yml")) and ("pipelines" in parts[:-1] or is_beside):
             return "a YAML file there is a pipeline, or a part of one"
+        return ""
+
+    def _by_kind(self, path: Path) -> str:
+        parts = [folded(part) for part in path.relative_to(self.root).parts]
+        if parts[0] != "output" and (parts[-1].endswith(_NO_RESULTS) or (len(parts) == 1 and "." not in parts[0])):
+            return f"{path.name} is named as code and configuration are, for which there is only output/"
+        if parts[0] == "pipelines" and "prompts" in parts[1:-1]:
+            return "the files there are prompts"
         return ""
 
     def _by_what_is_there(self, path: Path) -> str:
