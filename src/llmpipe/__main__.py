@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from llmpipe.cli.main import main
+from llmpipe.cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

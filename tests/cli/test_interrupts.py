@@ -162,3 +162,25 @@ def test_the_handlers_are_those_of_before_again() -> None:
     with interruptible():
         assert [signal.getsignal(number) for number in CODES.values()] != before
     assert [signal.getsignal(number) for number in CODES.values()] == before
+
+
+EARLY = """\
+import signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "llmpipe.cli.main":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["llmpipe", "--version"]
+from llmpipe.cli.start import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_before_the_command_is_loaded_there_is_no_traceback_either(ignored: bool) -> None:
+    code = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{EARLY}" if ignored else EARLY
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0 if ignored else -signal.SIGINT, "")
