@@ -100,3 +100,35 @@ def test_an_output_below_a_file_is_found_before_anything_is_sent(project: Path) 
     said = "error[O524]: the output 'pages/page.md' could not be written: pages is not a folder"
     assert (done.code, said in " ".join(done.err.split())) == (2, True)
     assert not (project / "output").exists()
+
+
+SHUT = """\
+version: 1
+name: small
+steps: [{id: a, python: "shuts_%s:shut"}, {id: b, needs: [a], render: x}]
+"""
+CODE = """\
+import os, pathlib
+
+def shut():
+    home = pathlib.Path(__file__).parent.parent / "output" / "small"
+    folder = next(f for f in home.iterdir() if (f / "run.json").exists())
+    os.chmod(home if %r == "home" else folder, 0)
+    return "x"
+"""
+
+
+@pytest.mark.parametrize("which", ["home", "folder"])
+def test_a_folder_that_is_shut_while_a_run_works_ends_it_with_its_summary(which: str, project: Path) -> None:
+    (project / FILE).write_text(SHUT % which)
+    (project / f"pipelines/shuts_{which}.py").write_text(CODE % which)
+    with by_the_modes():
+        done = here("run", FILE, "--allow-python")
+    home = project / "output/small"
+    home.chmod(0o700)
+    (folder,) = [path for path in home.iterdir() if path.is_dir() and not path.is_symlink()]
+    folder.chmod(0o700)
+    assert done.code == 1
+    assert f"output/small/{folder.name} can no longer be used: permission denied. Get the right to it" in done.err
+    assert f"--resume {folder.name}" in done.err.splitlines()[-1]
+    assert here("run", FILE, "--allow-python", "--resume", folder.name).code == 0

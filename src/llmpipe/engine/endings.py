@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 from llmpipe.config.paths import display
+from llmpipe.engine.runs import LEDGER
 from llmpipe.engine.state import Stop
 from llmpipe.errors import InternalError, LlmpipeError, StorageError
 from llmpipe.interrupts import Interrupted
@@ -25,6 +26,17 @@ def stop_for(err: BaseException) -> Stop:
     return Stop(f"{type(err).__name__}: {err}", InternalError.exit_code, status="crashed", unfinished=True)
 
 
+def _shut(folder: Path) -> str:
+    """Why a folder may not be entered that is there; "" if that is not it."""
+    try:
+        (folder / LEDGER).lstat()
+    except PermissionError as err:
+        return str(err.strerror).lower()
+    except OSError:
+        pass
+    return ""
+
+
 def interrupted(number: int, *, patience_s: float | None = None) -> Stop:
     """The stop that a signal asks for."""
     name = signal.Signals(number).name
@@ -32,7 +44,10 @@ def interrupted(number: int, *, patience_s: float | None = None) -> Stop:
 
 
 def moved(folder: Path) -> Stop:
-    """The stop of a run whose folder is gone."""
+    """The stop of a run whose folder is gone, or may not be entered any more."""
+    if why := _shut(folder):
+        reason = f"{display(folder)} can no longer be used: {why}. Get the right to it, then continue with --resume"
+        return Stop(reason, StorageError.exit_code, "failed", patience_s=MOVED_PATIENCE_S, unfinished=True)
     reason = (
         f"{display(folder)} was removed or moved while the run worked in it. If it was moved, move it back and continue"
         " with --resume; else start a new run"

@@ -75,6 +75,16 @@ def _drafted(path: Path, *, mode: int, newline: str | None) -> Iterator[IO[str]]
     _sync_folder(path.parent)
 
 
+def is_gone(folder: Path) -> bool:
+    """True for a folder that is not there; where nobody may look it may be."""
+    try:
+        return not stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
 def sweep_run(folder: Path) -> None:
     """Remove what a killed process left half-written in a run's folder and beside it. Only for who holds its lock."""
     drafts = [*folder.rglob(f".*{_DRAFT}"), *folder.parent.glob(f".*{_DRAFT}"), *folder.parent.glob(".latest-*")]

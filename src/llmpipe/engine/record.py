@@ -301,7 +301,7 @@ class Record:
 
     def _written(self, report: RunReport, stop: Stop | None) -> RunReport:
         """Write `run.json` and `status.json`; the report, which is one of a failure if they cannot be written."""
-        if not self._choice.folder.is_dir():
+        if not os.path.isdir(self._choice.folder):  # noqa: PTH112 - Path.is_dir raises where the folder cannot be entered
             return report
         begun: dict[str, Any] = {name: self._data[name] for name in ("totals", "steps") if name in self._data}
         self._data |= closing(report, self._pipeline, duration_s=report.duration_s + self._lasted_before_s)

@@ -16,7 +16,7 @@ from llmpipe._version import __version__
 from llmpipe.config.fingerprint import Fingerprint, to_json
 from llmpipe.config.pipeline import Pipeline, may_ask
 from llmpipe.engine.choose import Choice
-from llmpipe.engine.files import read_json, write_json
+from llmpipe.engine.files import is_gone, read_json, write_json
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.results import RunReport, StepCounts, total_cost
 from llmpipe.engine.runs import RUN_VERSION
@@ -166,7 +166,7 @@ def next_command(pipeline: Pipeline, folder: Path, steps: Sequence[StepCounts], 
     here = Path.cwd()
     path = pipeline.path.relative_to(here) if pipeline.path.is_relative_to(here) else pipeline.path
     run = f"llmpipe run {quoted(str(path))}"
-    if unfinished and not folder.is_dir():
+    if unfinished and is_gone(folder):
         return run
     if unfinished or any(counts.unsent for counts in steps):
         return f"{run} --resume {folder.name}"
