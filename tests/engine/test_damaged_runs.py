@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from llmpipe.cli.main import main
+from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_schema import VERSION
+from llmpipe.engine.ledger_versions import LedgerUnreadable
 from llmpipe.engine.results import RunReport
 from llmpipe.engine.runs import RUN_VERSION, list_runs
 from llmpipe.errors import LlmpipeError
@@ -161,6 +163,19 @@ def test_a_run_that_is_named_is_refused_and_left_as_it_is(
     assert refused.value.exit_code in (1, 2)
     assert "--resume auto" in refused.value.advice or "start a new run" in refused.value.advice
     assert {path: path.read_bytes() for path in broken.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("resume", ["last", "its own id"])
+def test_a_run_that_was_killed_before_it_was_begun_is_not_taken_for_another_pipeline(
+    small: Project, resume: str
+) -> None:
+    run_id = "abc123"
+    (small.root / "output" / "x" / run_id).mkdir(parents=True)
+    Ledger(small.root / "output" / "x" / run_id / "run.db").close()
+    with pytest.raises(LedgerUnreadable, match="ended before it had asked for anything") as refused:
+        small.run(TEXT, resume=run_id if resume == "its own id" else "last")
+    assert "--resume auto" in refused.value.advice
+    assert small.run(TEXT, resume="auto").exit_code == 0
 
 
 RUN_FILES = {

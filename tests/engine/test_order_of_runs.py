@@ -163,6 +163,18 @@ def test_an_older_run_that_is_continued_does_not_become_the_last(small: Project)
     assert (home(small) / "latest").readlink() == Path(older.run_id)
 
 
+@pytest.mark.parametrize("before", ["none", "an earlier run", "one that is gone"])
+def test_latest_leads_to_a_run_that_was_killed_before_it_did(small: Project, before: str) -> None:
+    earlier = small.run(TEXT)
+    killed = small.run(TEXT + "budget: {calls: 1}\n", cache="off")
+    link = home(small) / "latest"
+    link.unlink()
+    if before != "none":
+        link.symlink_to(earlier.run_id if before == "an earlier run" else "abcdef")
+    assert small.run(TEXT, resume=killed.run_id).exit_code == 0
+    assert link.readlink() == Path(killed.run_id)
+
+
 def lasted(report: RunReport) -> float:
     return float(json.loads((report.folder / "run.json").read_text())["duration_s"])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from llmpipe.config.fingerprint import Fingerprint, changes, from_json
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine import proven
+from llmpipe.engine.ledger_versions import LedgerUnreadable
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.runs import LAST, LEDGER, NoSuchPart, NoSuchRun, RunInfo, find_run, list_runs, require_readable
 from llmpipe.errors import LlmpipeError, StorageError
@@ -66,6 +67,8 @@ def choose_run(pipeline: Pipeline, options: RunOptions, output: Path, fingerprin
 def _continue(pipeline: Pipeline, options: RunOptions, info: RunInfo, fingerprint: Fingerprint) -> Choice:
     require_readable(info)
     different = _differences(info, fingerprint)
+    if not info.fingerprint and different and proven.is_blank(info.folder / LEDGER):
+        raise LedgerUnreadable(f"the process of run {info.run_id} ended before it had asked for anything")
     if different and not options.accept_changes:
         raise Changed(f"run {info.run_id} was begun with another pipeline: {'; '.join(different)}")
     wanted, redone = _selected(pipeline, info.only, info.from_step)

@@ -37,5 +37,11 @@ def results_of(path: Path) -> str:
         return _MIXED
 
 
+def is_blank(path: Path) -> bool:
+    """True for a ledger without a single item: there is nothing in it to go on with. Raises StorageError."""
+    with LedgerReader(path) as ledger:
+        return not ledger.rows("SELECT 1 FROM items LIMIT 1")
+
+
 def _note(ledger: Ledger, value: str) -> None:
     ledger.put("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (_NAME, value))

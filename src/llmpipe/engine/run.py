@@ -28,6 +28,7 @@ from llmpipe.engine.options import RunOptions
 from llmpipe.engine.own_code import load_providers, load_step, refuse_code
 from llmpipe.engine.record import Record
 from llmpipe.engine.results import Progress, RunReport
+from llmpipe.engine.sequence import is_newest
 from llmpipe.engine.signals import stopping_at_signals
 from llmpipe.engine.state import RunState
 from llmpipe.engine.watch import watch
@@ -144,7 +145,7 @@ class _Invocation:
             ledger.put("INSERT OR REPLACE INTO meta (name, value) VALUES ('number', ?)", (str(record.number),))
             record.begin()
             undo.pop_all()
-        if is_new:
+        if is_newest(folder, record.number):  # also where it goes on: a kill may have come before it was so
             point_latest(folder)
         record.asks_somebody(self._models)
         if note := unmasked_note(self._environment.handed_out, self._redactor):

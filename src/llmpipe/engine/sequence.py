@@ -27,6 +27,11 @@ def next_number(output: Path) -> int:
     return number
 
 
+def is_newest(folder: Path, number: int) -> bool:
+    """Whether no run that was made later is the one that `latest`, beside the run's folder, leads to."""
+    return number >= number_in(read_json(folder.parent / "latest" / _RUN_FILE) or {})
+
+
 def _highest(output: Path) -> int:
     """The highest number that a run has: where the counter is missing or damaged."""
     found = (number_in(read_json(path) or {}) for path in output.glob(f"*/*/{_RUN_FILE}"))
