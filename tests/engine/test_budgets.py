@@ -222,6 +222,86 @@ def test_the_command_that_is_named_goes_on_to_the_end(
     assert command.count("--max-cost") <= 1
 
 
+def goes_on(project: Project, capfd: pytest.CaptureFixture[str], words: list[str]) -> list[str]:
+    """Stop at the budget, go on by the command that is named, and be done; the command."""
+    (project.root / ".env").write_text("A_TEST_KEY=none\n")
+    assert main(words) == 6
+    command = next_line(capfd.readouterr().err)
+    assert main(command[1:]) == 0, (command, capfd.readouterr().err)
+    capfd.readouterr()
+    return command
+
+
+DEAR = "price: {input: 1000, output: 10000}"
+LATER = {
+    "one call over all of it": 'prompt: "{% for r in steps.a %}{{ r.output }}{% endfor %}"',
+    "groups": 'foreach: {group: steps.a, by: item.id, size: 1}, prompt: "{{ item.key }}"',
+    "a dataset that comes later": 'foreach: datasets.d, needs: [a], prompt: "{{ item.id }} again"',
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("budget", ["{usd: 0.10}", "{tokens: 2000}", "{calls: 3}"])
+def test_the_limit_that_is_named_suffices_for_steps_that_have_not_begun(
+    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, budget: str, later: str
+) -> None:
+    """Their model is a hundred times as dear as the one that was asked so far."""
+    monkeypatch.chdir(project.root)
+    with Bills(lambda number: 200, delay_s=0.0) as server:
+        made = start(project, server, budget, rows=8, more=", limits: {concurrency: 2}")
+        cheap, dear = made.split(", n: ")
+        dear = dear.replace(f"price: {{input: {PRICE[0]}, output: {PRICE[1]}}}", DEAR)
+        made = f"{cheap}, n: {dear}".rstrip().removesuffix("]") + f", {{id: b, model: n, {LATER[later]}}}]\n"
+        project.write("x.yaml", made)
+        goes_on(project, capfd, ["run", "pipelines/x.yaml"])
+
+
+def test_the_limit_that_is_named_counts_what_responses_without_usage_hold(
+    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    with Bills(lambda number: 0, input=0, delay_s=0.0) as server:
+        project.write("x.yaml", start(project, server, "{usd: 0.2}", rows=12))
+        goes_on(project, capfd, ["run", "pipelines/x.yaml"])
+    assert server.total == 12
+
+
+def test_the_limit_that_is_named_suffices_for_items_that_are_re_asked(
+    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    with Bills(lambda number: 200, delay_s=0.0) as server:
+        step = ", schema: {a: string}, max_reasks: 3, min_success: 0%"
+        project.write("x.yaml", start(project, server, "{usd: 0.3}", rows=12, step=step))
+        command = goes_on(project, capfd, ["run", "pipelines/x.yaml", "--concurrency", "2"])
+        assert server.total == 12 * 2, "an answer that comes again is not asked for a third time"
+        assert main(["run", "pipelines/x.yaml", "--retry-failed", command[4], *command[5:]]) == 6
+        again = next_line(capfd.readouterr().err)
+        assert main(again[1:]) == 0, (again, capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("lack", ["price", "limit"])
+def test_a_limit_on_the_command_line_that_cannot_be_kept_is_refused_before_anything_is_sent(
+    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    monkeypatch.chdir(project.root)
+    (project.root / ".env").write_text("A_TEST_KEY=none\n")
+    with Bills(lambda number: 200, delay_s=0.0) as server:
+        cheap, n = start(project, server, "{wall: 1h}", rows=2).split(", n: ")
+        without = f"price: {{input: {PRICE[0]}, output: {PRICE[1]}}}, " if lack == "price" else "max_output_tokens: 400"
+        assert without in n
+        made = f"{cheap}, n: {n.replace(without, '')}".rstrip().removesuffix("]")
+        project.write("x.yaml", made + ', {id: b, model: n, needs: [a], foreach: datasets.d, prompt: "b"}]\n')
+        assert main(["run", "pipelines/x.yaml", "--max-cost", "5"]) == 2
+        told = capfd.readouterr().err
+        assert "C229" in told
+        assert "'n'" in told
+        assert server.total == 0
+        assert not (project.root / "output" / "x" / "latest").exists()
+        assert main(["run", "pipelines/x.yaml"]) == 0
+        assert main(["run", "pipelines/x.yaml", "--max-cost", "5", "--only", "a"]) == 0, "b is not asked"
+
+
 def figures(report: RunReport) -> list[Decimal]:
     return [Decimal(word.strip("$,;").replace(",", "")) for word in report.reason.split() if word[0] == "$"]
 

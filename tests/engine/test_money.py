@@ -6,7 +6,10 @@ import io
 import json
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from decimal import Decimal
@@ -133,6 +136,31 @@ def test_the_count_goes_over_all_invocations(project: Project) -> None:
         third = project.run(None, retry_failed="last", concurrency=1)
     assert third.exit_code == 0
     assert told(project, third) == [4] * 11
+
+
+def test_a_killed_run_says_the_same_wherever_it_is_looked_at(project: Project) -> None:
+    rows(project, 8)
+    with FaultServer(lambda number, body: "ok" if number < 3 else "silence") as server:
+        project.write("x.yaml", text(server.base("openai_chat"), top="budget: {usd: 5}"))
+        command = [sys.executable, "-m", "llmpipe", "run", str(project.root / "pipelines" / "x.yaml"), "--quiet"]
+        process = subprocess.Popen(command)
+        until = time.monotonic() + 300
+        while len(server.requests) < 7:  # three answers and four calls in flight
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    with closing(sqlite3.connect(project.root / "output" / "x" / "latest" / "run.db")) as ledger:
+        sums = "SELECT COUNT(*), SUM(reserved_usd) FROM attempts WHERE billed = 'maybe'"
+        number, held = ledger.execute(sums).fetchone()
+    document, listed = (json.loads(shown(project, word, "--json")) for word in ("show", "runs"))
+    assert number == 4
+    assert document["status"] == listed[0]["status"] == "crashed"
+    assert document["maybe_billed"] == document["totals"]["maybe_billed"] == listed[0]["maybe_billed"] == number
+    assert document["held_usd"] == listed[0]["held_usd"] == pytest.approx(held)
+    assert document["totals"]["unknown_usage"] == 0
+    assert any("reserved for 4 attempts" in line for line in shown(project, "show").splitlines())
 
 
 @contextmanager

@@ -69,6 +69,8 @@ def _run(info: RunInfo, args: argparse.Namespace, console: Console) -> int:
     from llmpipe.report.overview import overview
 
     document = run_document(info.folder) or {}
+    if info.status == "crashed" and document.get("status") == "running":
+        document["status"] = info.status  # its process died and could not say so
     if args.json:
         console.json(document)
     else:

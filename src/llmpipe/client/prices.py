@@ -44,6 +44,12 @@ def bills(provider: str) -> bool:
     return row is None or row.bills
 
 
+def is_free(model: Model) -> bool:
+    """True if its price is known to be 0."""
+    price = price_of(model)
+    return price is not None and price.input == price.output == 0
+
+
 def highest_price(model: Model) -> Price | None:
     """The price of the dearest tier, for upper bounds."""
     tiers = _tiers(model)

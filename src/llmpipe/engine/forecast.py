@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from llmpipe.client.prices import MILLION, price_at
 from llmpipe.config.pipeline import Pipeline, Step
+from llmpipe.engine.bounds import answer_limit
 from llmpipe.engine.expected import ExpectedItems
 from llmpipe.engine.guess import PromptGuess
 from llmpipe.engine.history import History, Taken
@@ -241,7 +242,7 @@ class _Forecast:
         average, by = self._average(self._labels[name])
         if average is not None:
             return about(average), by
-        limit = _limit(self._step, name, self._ground.pipeline)
+        limit = answer_limit(self._step, name, self._ground.pipeline)
         return (unknown(), "") if limit is None else (at_most(limit), "by max_output_tokens")
 
     def _output(self, extra: _Extra) -> tuple[Figure, str]:
@@ -289,13 +290,6 @@ def _priced(price: Price, tokens_in: Figure, tokens_out: Figure) -> Figure:
     if price.input == price.output == 0:
         return NOTHING
     return tokens_in.times(price.input / MILLION) + tokens_out.times(price.output / MILLION)
-
-
-def _limit(step: Step, name: str, pipeline: Pipeline) -> int | None:
-    """How many tokens an answer of a model to this step may have."""
-    model = pipeline.models[name]
-    given = step.params.get("max_output_tokens", model.params.get("max_output_tokens"))
-    return resolve(model).dialect.default_output_tokens if given is None else int(given)
 
 
 def _called(step: Step, pipeline: Pipeline) -> str:

@@ -254,11 +254,11 @@ def initial_tallies(
     return tallies
 
 
-def spent(ledger: LedgerReader) -> Amount:
-    """What earlier processes of the run have spent of its budget."""
+def spent(ledger: LedgerReader, step: int | None = None) -> Amount:
+    """What the run, or one step of it, has spent of the budget so far."""
     from llmpipe.client.budget import Amount
 
-    return Amount(*spending.spent(ledger))
+    return Amount(*spending.spent(ledger, step))
 
 
 def make_client(

@@ -22,6 +22,7 @@ from llmpipe.engine.ledger_versions import DamagedValue, LedgerUnreadable
 from llmpipe.engine.masking import masked_counts
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.outputs import Publisher, export_steps
+from llmpipe.engine.rests import rests_of
 from llmpipe.engine.results import RunReport, Status, StepCounts
 from llmpipe.engine.run_file import closing, next_command, note_damage, opening, previous, schemas_sent, update_status
 from llmpipe.engine.runs import RUN_FILE
@@ -296,8 +297,8 @@ class Record:
         if lack is None:
             return ()
         budget = prepare.effective_budget(self._pipeline, self._options)
-        left = {s.id: max(s.items, run.tallies[s.id].expected_items) - s.items + s.unsent for s in steps}
-        return sufficient(budget, lack, prepare.spent(reader), steps, left)
+        rests = rests_of(run, reader, steps)
+        return sufficient(budget, lack, prepare.spent(reader), rests)
 
     def _written(self, report: RunReport, stop: Stop | None) -> RunReport:
         """Write `run.json` and `status.json`; the report, which is one of a failure if they cannot be written."""

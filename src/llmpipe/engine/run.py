@@ -14,6 +14,7 @@ from llmpipe.config.fingerprint import Fingerprint, fingerprint
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine import prepare, proven
 from llmpipe.engine.begin import begin_flow, begin_state
+from llmpipe.engine.bounds import require_bounds
 from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
 from llmpipe.engine.descriptors import require_descriptors
@@ -99,6 +100,8 @@ class _Invocation:
         models = prepare.asked_models(pipeline, choice)
         if not options.offline:
             prepare.require_keys(models, environment)
+        if options.max_cost is not None and not options.offline:
+            require_bounds(pipeline, choice)
         if options.key is not None:
             prepare.require_row(pipeline, options.key)
         self._notes: list[str] = [choice.note] if choice.note else []

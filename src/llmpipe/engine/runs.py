@@ -101,11 +101,9 @@ def run_document(folder: Path) -> dict[str, Any] | None:
         data = {"status": "crashed", "started_at": folder.stat().st_mtime, "number": _number_without_file(folder)}
     if data.get("status") in ("running", "crashed"):
         try:
-            totals, steps = counted(folder)
+            data |= counted(folder)
         except StorageError as err:
-            totals, steps = {"cost_usd": None}, []
-            data["reason"] = str(err)
-        data |= {"totals": totals, "steps": steps}
+            data |= {"totals": {"cost_usd": None}, "steps": [], "reason": str(err)}
     return data
 
 

@@ -62,15 +62,29 @@ class Spending:
         return cls(*values)
 
 
-def spent(ledger: LedgerReader) -> tuple[Decimal, int, int]:
-    """USD, tokens and calls that count against the budget: what was used, or was reserved where nobody knows it."""
+def spent(ledger: LedgerReader, step: int | None = None) -> tuple[Decimal, int, int]:
+    """USD, tokens and calls that count against the budget: what was used, or was reserved where nobody knows it.
+
+    Of one step (by its number in the ledger), or of the whole run.
+    """
+    where, args = ("", ()) if step is None else (" WHERE step = ?", (step,))
     sums = (
         f"SELECT COALESCE(SUM(CASE WHEN {_OPEN} THEN reserved_usd ELSE cost_usd END), 0),"  # noqa: S608 - fixed text
         f" COALESCE(SUM(CASE WHEN {_OPEN} THEN reserved_tokens"
         " ELSE COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0) END), 0), COUNT(*) FROM attempts"
     )
-    usd, tokens, calls = ledger.rows(sums)[0]
+    usd, tokens, calls = ledger.rows(sums + where, args)[0]
     return Decimal(str(usd)), tokens, calls
+
+
+def tried(ledger: LedgerReader, step: int) -> int:
+    """How many items of a step brought about a call."""
+    return int(ledger.value("SELECT COUNT(DISTINCT item) FROM attempts WHERE step = ?", (step,)))
+
+
+def longest_input(ledger: LedgerReader) -> int:
+    """Tokens of the longest input that a reply counted; 0 without any."""
+    return int(ledger.value("SELECT COALESCE(MAX(input_tokens), 0) FROM attempts"))
 
 
 def overlong(ledger: LedgerReader) -> Mapping[str, int]:

@@ -28,19 +28,27 @@ def number_of(folder: Path) -> int:
         return 0
 
 
-def counted(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Totals and steps of a run, with the names that `run.json` has for them. Raises StorageError.
+def counted(folder: Path) -> dict[str, Any]:
+    """Totals, steps and open bills of a run, with the names that `run.json` has for them. Raises StorageError.
 
     Items whose rows were not read yet are not among them.
     """
     with LedgerReader(folder / "run.db") as ledger:
         steps = [_step(ledger, row) for row in ledger.rows(_STEPS)]
-    names = ("items", *STATUSES, "cached", "calls", "input_tokens", "output_tokens", "unpriced", "maybe_billed")
+        spending = Spending.of(ledger)
+    names = ("items", *STATUSES, "cached", "calls", "input_tokens", "output_tokens", "unknown_usage", "unpriced",
+             "maybe_billed")  # fmt: skip
     totals: dict[str, Any] = {name: sum(step[name] for step in steps) for name in names}
     costs = [step["cost_usd"] for step in steps]
     totals["cost_usd"] = None if None in costs else sum(costs)
     totals["cost_known_usd"] = sum(step["cost_known_usd"] for step in steps)
-    return totals, steps
+    return {
+        "totals": totals,
+        "steps": steps,
+        "maybe_billed": spending.maybe_billed,
+        "held_usd": float(spending.held_usd),
+        "held_tokens": spending.held_tokens,
+    }
 
 
 def _step(ledger: LedgerReader, row: tuple[Any, ...]) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""What a run that its budget stopped has left to do, step by step."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from llmpipe.config.pipeline import Step
+from llmpipe.engine import prepare, spending
+from llmpipe.engine.bounds import most_of
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.results import StepCounts
+from llmpipe.engine.state import RunState
+from llmpipe.engine.sufficient import Rest
+from llmpipe.providers.estimate import most_tokens
+
+_AROUND = 32  # tokens of what stands around a prompt
+
+
+def rests_of(run: RunState, reader: LedgerReader, steps: tuple[StepCounts, ...]) -> tuple[Rest, ...]:
+    """What is left of each step that asks a model.
+
+    A step whose items are not known yet, for they come of another step's, has as many as that has; a longer fan-out is
+    not foreseen. Prompts of steps that have not begun are as long as the longest so far, and read the answers there
+    will be.
+    """
+    items = {s.id: max(s.items, run.tallies[s.id].expected_items) for s in steps}
+    rests = []
+    for counts in steps:
+        step = run.pipeline.step(counts.id)
+        if step.kind != "model":
+            continue
+        number = run.step_numbers[step.id]
+        left = items[step.id] - counts.items + counts.unsent
+        left += counts.failed if run.options.retry_failed is not None else 0  # they keep their end until they succeed
+        source = run.pipeline.scopes[step.scope].step
+        if not items[step.id] and not counts.done and source is not None:
+            left = items[step.id] = items.get(source, 0)
+        rests.append(
+            Rest(
+                left=left,
+                tried=spending.tried(reader, number),
+                taken=prepare.spent(reader, number),
+                most=most_of(step, run.pipeline, _input(run, reader, step, steps, items)),
+            )
+        )
+    return tuple(rests)
+
+
+def _input(
+    run: RunState, reader: LedgerReader, step: Step, steps: tuple[StepCounts, ...], items: dict[str, int]
+) -> int:
+    """About how many tokens a prompt of the step has at most."""
+    own = sum(most_tokens(message.content.source) for message in step.messages)
+    own += most_tokens(str(step.schema.document)) if step.schema is not None else 0
+    lists = {ref.step for ref in step.refs if ref.mode == "whole"} | {run.pipeline.scopes[step.scope].step}
+    read = Decimal(0)
+    for counts in steps:
+        if counts.id in lists and counts.succeeded:
+            read += Decimal(counts.output_tokens) / counts.succeeded * items[counts.id]
+    share = max(1, items[step.id])
+    return _AROUND + max(own, spending.longest_input(reader)) + int(read / share)
