@@ -79,6 +79,15 @@ CHAT = [
     ({"prompt_tokens": 90, "completion_tokens": 4, "cached_tokens": 20}, Usage(90, 4, cached_tokens=20)),
     ({"prompt_tokens": 90, "completion_tokens": 4, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 30},
      Usage(90, 4, cached_tokens=20, cache_write_tokens=30)),
+    # one count under several names: 0 where a gateway does not fill the first
+    ({"prompt_tokens": 9, "completion_tokens": 4, "reasoning_tokens": 30,
+      "completion_tokens_details": {"reasoning_tokens": 0}}, Usage(9, 34, reasoning_tokens=30)),
+    ({"prompt_tokens": 9, "completion_tokens": 4, "cache_creation_input_tokens": 500,
+      "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0}},
+     Usage(509, 4, cached_tokens=0, cache_write_tokens=500)),
+    ({"prompt_tokens": 9, "completion_tokens": 4, "cache_read_input_tokens": 500,
+      "prompt_tokens_details": {"cached_tokens": 0}}, Usage(509, 4, cached_tokens=500)),
+    ({"prompt_tokens": 0, "completion_tokens": 0, "input_tokens": 9, "output_tokens": 4}, Usage(9, 4)),
     # cached input beside the prompt
     ({"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 514,
       "prompt_tokens_details": {"cached_tokens": 500}},
@@ -109,11 +118,15 @@ RESPONSES = [
      Usage(9, 34, reasoning_tokens=30)),
     ({"input_tokens": 9, "output_tokens": 4, "total_tokens": 43}, Usage(9, 34)),
     ({"input_tokens": "9", "output_tokens": None}, Usage(9)),
+    ({"input_tokens": 0, "output_tokens": 0, "prompt_tokens": 9, "completion_tokens": 4}, Usage(9, 4)),
     (None, Usage()),
 ]  # fmt: skip
 
 ANTHROPIC = [
     ({"input_tokens": 9, "output_tokens": 4}, Usage(9, 4)),
+    ({"input_tokens": 9, "output_tokens": 4, "total_tokens": 513}, Usage(9, 504)),  # servers that imitate it
+    ({"input_tokens": 9, "output_tokens": 4, "cache_read_input_tokens": 20, "total_tokens": 13},
+     Usage(29, 4, cached_tokens=20)),
     ({"input_tokens": 9, "output_tokens": 4, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 30},
      Usage(59, 4, 20, 30)),
     ({"input_tokens": 9, "output_tokens": 4, "cache_creation_input_tokens": 30,

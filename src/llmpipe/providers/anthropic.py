@@ -143,6 +143,7 @@ def _counts(usage: Mapping[str, Any]) -> Usage:
     return usage_of(
         input=None if plain is None else plain + (written or 0) + (read or 0),
         output=reported(usage, "output_tokens"),
+        total=reported(usage, "total_tokens"),
         cached=read,
         written=written,
         written_1h=for_1h,

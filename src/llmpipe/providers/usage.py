@@ -17,13 +17,17 @@ def tokens(value: Any) -> int | None:
 
 
 def reported(usage: Mapping[str, Any], *names: str) -> int | None:
-    """The first of the fields `names` ("a" or "a.b") that holds a number of tokens; None if none does."""
+    """The largest number of tokens in the fields `names` ("a" or "a.b"); None if none holds one.
+
+    Gateways write one count under several names, and 0 under those that they do not fill.
+    """
+    found = None
     for name in names:
         outer, _, inner = name.partition(".")
         value = tokens(as_map(usage.get(outer)).get(inner) if inner else usage.get(outer))
         if value is not None:
-            return value
-    return None
+            found = max(value, found or 0)
+    return found
 
 
 def usage_of(
