@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from llmpipe.cli.main import main
 from llmpipe.cli.runs import all_runs, superfluous
 from llmpipe.client.encoding import seal, unseal
 from llmpipe.config.environment import Environment
@@ -87,6 +88,15 @@ def test_the_last_run_is_the_one_that_was_made_last(small: Project, seconds: flo
     assert [info.run_id for info in going] == [second.run_id, first.run_id]
     assert small.run(TEXT, resume="auto").notes == (f"carrying over from run {third.run_id}",)
     assert small.run(TEXT, from_step="one").notes[0].startswith("building on run")
+
+
+@pytest.mark.parametrize("seconds", [YEAR, -YEAR])
+def test_gc_keeps_the_runs_that_were_made_last(small: Project, seconds: float) -> None:
+    first, second, third = small.run(TEXT), small.run(TEXT), small.run(TEXT)
+    moved(first, seconds)
+    moved(third, -seconds)
+    assert main(["runs", "gc", "--keep", "2", "--output", str(small.root / "output")]) == 0
+    assert {info.run_id for info in list_runs(home(small))} == {second.run_id, third.run_id}
 
 
 def test_auto_continues_the_last_run_although_a_finished_one_is_of_next_year(small: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -209,7 +210,8 @@ def _collect(words: Sequence[str], console: Console) -> int:
 
 
 def _limit(args: argparse.Namespace) -> float:
-    return time.time() - (args.older_than or 0.0)
+    """Runs that began before may go; without an age, no clock has a say."""
+    return math.inf if args.older_than is None else time.time() - args.older_than
 
 
 def superfluous(runs: Sequence[RunInfo], *, keep: int, before: float) -> list[RunInfo]:
