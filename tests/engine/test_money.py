@@ -163,6 +163,19 @@ def test_a_killed_run_says_the_same_wherever_it_is_looked_at(project: Project) -
     assert any("reserved for 4 attempts" in line for line in shown(project, "show").splitlines())
 
 
+def test_a_budget_that_comes_later_holds_what_may_have_been_billed_before(project: Project) -> None:
+    rows(project, 6)
+    with FaultServer(lambda number, body: "silence" if number < 3 else "ok") as server:
+        first = project.run(text(server.base("openai_chat"), timeout=QUICK), concurrency=1)
+        assert (first.maybe_billed, first.held_usd) == (3, 0)
+        second = project.run(None, retry_failed="last", concurrency=1, max_cost=Decimal("0.2"))
+    assert second.exit_code == 6, "three calls of 100 tokens at $1000 a million are held, and no fourth fits"
+    assert second.maybe_billed == 3
+    assert second.held_usd >= Decimal("0.3")
+    assert len(server.requests) == 6, "nothing was sent"
+    assert "reserved for calls whose usage is not known" in second.reason
+
+
 @contextmanager
 def silent_port() -> Iterator[int]:
     """A port that takes connections and says nothing, not even in TLS."""

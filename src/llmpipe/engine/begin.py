@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from llmpipe.config.fingerprint import Fingerprint
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.engine import prepare, proven
+from llmpipe.engine.bounds import reserve_unknown
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.ledger import Ledger
@@ -37,6 +38,7 @@ async def begin_state(
     `client` makes the client, which counts what the ledger says was spent: once all that is known of it stands there.
     """
     steps, scopes = await prepare.number_things(ledger, pipeline, redactor.text)
+    await reserve_unknown(ledger, pipeline, options, steps)
     return kind(
         pipeline=pipeline,
         options=options,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llmpipe.config.pipeline import Pipeline, Step, may_ask
 from llmpipe.engine.choose import Choice
+from llmpipe.engine.ledger import Ledger
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.options import RunOptions
+from llmpipe.engine.prepare import effective_budget
+from llmpipe.engine.spending import UNRESERVED, longest_input
 from llmpipe.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from llmpipe.client.budget import Amount
+
+_AROUND = 32  # tokens of what stands around a prompt
 
 
 def answer_limit(step: Step, name: str, pipeline: Pipeline) -> int | None:
@@ -52,6 +60,15 @@ def require_bounds(pipeline: Pipeline, choice: Choice) -> None:
         raise ConfigError(list(found.values()))
 
 
+def prompt_tokens(step: Step, ledger: LedgerReader) -> int:
+    """About how many tokens a prompt of the step has: as its templates, or as the longest that a reply counted."""
+    from llmpipe.providers.estimate import most_tokens
+
+    own = sum(most_tokens(message.content.source) for message in step.messages)
+    own += most_tokens(str(step.schema.document)) if step.schema is not None else 0
+    return _AROUND + max(own, longest_input(ledger))
+
+
 def most_of(step: Step, pipeline: Pipeline, input_tokens: int) -> Amount:
     """What a call with so much input may take, of the dearest model that the step may ask."""
     from llmpipe.client.budget import Amount
@@ -67,3 +84,15 @@ def most_of(step: Step, pipeline: Pipeline, input_tokens: int) -> Amount:
         if price is not None:
             usd = max(usd, (input_tokens * price.input + limit * price.output) / MILLION)
     return Amount(usd, tokens, 1)
+
+
+async def reserve_unknown(ledger: Ledger, pipeline: Pipeline, options: RunOptions, steps: Mapping[str, int]) -> None:
+    """Let a budget that came after the first process hold something for the calls that may have been billed before."""
+    budget = effective_budget(pipeline, options)
+    if budget.usd is None and budget.tokens is None:
+        return
+    for step in pipeline.steps:
+        if step.kind == "model":
+            most = most_of(step, pipeline, prompt_tokens(step, ledger))
+            ledger.put(UNRESERVED, (float(most.usd or 0), most.tokens, steps[step.id]))
+    await ledger.commit()

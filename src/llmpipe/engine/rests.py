@@ -6,14 +6,11 @@ from decimal import Decimal
 
 from llmpipe.config.pipeline import Step
 from llmpipe.engine import prepare, spending
-from llmpipe.engine.bounds import most_of
+from llmpipe.engine.bounds import most_of, prompt_tokens
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.results import StepCounts
 from llmpipe.engine.state import RunState
 from llmpipe.engine.sufficient import Rest
-from llmpipe.providers.estimate import most_tokens
-
-_AROUND = 32  # tokens of what stands around a prompt
 
 
 def rests_of(run: RunState, reader: LedgerReader, steps: tuple[StepCounts, ...]) -> tuple[Rest, ...]:
@@ -50,12 +47,10 @@ def _input(
     run: RunState, reader: LedgerReader, step: Step, steps: tuple[StepCounts, ...], items: dict[str, int]
 ) -> int:
     """About how many tokens a prompt of the step has at most."""
-    own = sum(most_tokens(message.content.source) for message in step.messages)
-    own += most_tokens(str(step.schema.document)) if step.schema is not None else 0
     lists = {ref.step for ref in step.refs if ref.mode == "whole"} | {run.pipeline.scopes[step.scope].step}
     read = Decimal(0)
     for counts in steps:
         if counts.id in lists and counts.succeeded:
             read += Decimal(counts.output_tokens) / counts.succeeded * items[counts.id]
     share = max(1, items[step.id])
-    return _AROUND + max(own, spending.longest_input(reader)) + int(read / share)
+    return prompt_tokens(step, reader) + int(read / share)

@@ -20,6 +20,12 @@ _SUMS = f"""SELECT COUNT(*), COALESCE(SUM(input_tokens), 0), COALESCE(SUM(output
     COALESCE(SUM(CASE WHEN {_OPEN} THEN reserved_tokens END), 0) FROM attempts"""  # noqa: S608 - fixed text
 
 
+UNRESERVED = (  # for calls of which nobody knows what they took, made while no budget asked for it
+    f"UPDATE attempts SET reserved_usd = ?, reserved_tokens = ? WHERE step = ? AND {_OPEN}"  # noqa: S608 - fixed text
+    " AND COALESCE(reserved_tokens, 0) = 0"
+)
+
+
 @frozen
 class Spending:
     """The sum over attempts, of one step or of all.
