@@ -102,6 +102,25 @@ def test_an_output_below_a_file_is_found_before_anything_is_sent(project: Path) 
     assert not (project / "output").exists()
 
 
+def test_a_run_that_could_not_be_removed_whole_is_still_one(project: Path) -> None:
+    for _ in range(4):
+        assert here("run", FILE).code == 0
+    home = project / "output/small"
+    folders = [path for path in home.iterdir() if path.is_dir() and not path.is_symlink()]
+    for folder in folders:
+        (folder / "steps").chmod(0)
+    with by_the_modes():
+        assert all(here("runs", "rm", folder.name).code != 0 for folder in folders)
+    for folder in folders:
+        (folder / "steps").chmod(0o700)
+    assert all(folder.name in here("runs").out for folder in folders)
+    assert here("run", FILE, "--resume", "auto").code == 0
+    assert here("runs", "gc", "--keep", "1").code == 0
+    assert [path.name for path in home.iterdir() if path.is_dir() and not path.is_symlink()] == [
+        (home / "latest").readlink().name
+    ]
+
+
 SHUT = """\
 version: 1
 name: small

@@ -219,10 +219,18 @@ def find_run(output: Path, run: str | None, pipeline: str | None) -> RunInfo:
 
 
 def remove_run(info: RunInfo) -> None:
-    """Remove a run's folder. Raises LockHeld if a run of its pipeline is at work, OSError."""
+    """Remove a run's folder. Raises LockHeld if a run of its pipeline is at work, OSError.
+
+    What makes it a run goes last, so that a removal that was interrupted can be found and done again.
+    """
     if info.status == "running" and is_held(info.folder.parent):
         raise LockHeld(f"run {info.run_id} is at work")
-    shutil.rmtree(info.folder)
+    for path in sorted(info.folder.iterdir(), key=lambda path: (path.name == RUN_FILE, path.name.startswith(LEDGER))):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    info.folder.rmdir()
     latest = info.folder.parent / "latest"
     if latest.is_symlink() and not latest.exists():
         left = list_runs(info.folder.parent)
