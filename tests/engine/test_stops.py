@@ -239,15 +239,8 @@ def test_the_second_interrupt_keeps_what_has_arrived(project: Project) -> None:
 
 
 def slow_after(count: int, seconds: float) -> tuple[Answers, Callable[[], None]]:
-    """A server whose responses never come once it has had `count` requests, and what sends them in the end."""
-    server = Answers(lambda p: {"a": p}, delay_s=0.01)
-
-    def reply(prompt: str) -> Any:
-        if server.total > count:
-            server.delay_s = seconds
-        return {"a": prompt}
-
-    server.reply = reply
+    """A server that answers `count` requests at once and the others after so long, and what makes it quick again."""
+    server = Answers(lambda p: {"a": p}, delay_s=lambda number: seconds if number > count else 0.01)
     return server, lambda: setattr(server, "delay_s", 0.01)
 
 
@@ -266,7 +259,7 @@ def test_the_deadline_waits_ten_seconds_for_what_is_in_flight_and_no_longer(proj
 
 def test_an_interrupt_of_a_run_that_is_stopping_waits_no_longer_than_it_says(project: Project) -> None:
     """A budget stop waits for what is in flight as long as its clocks allow; Ctrl-C means ten seconds."""
-    server, again = slow_after(40, 3600)
+    server, again = slow_after(50, 3600)
     with server:
         thread = threading.Thread(target=lambda: (server.wait_for(60), time.sleep(1), os.kill(os.getpid(), 2)))
         thread.start()
