@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,16 +213,24 @@ class Tests:
     def of(self, mutant: Mutant) -> list[str]:
         if mutant.module not in self.lines:
             self.lines[mutant.module] = self.data.contexts_by_lineno(str(ROOT / "src" / "llmpipe" / mutant.module))
-        names = {context.partition("|")[0] for context in self.lines[mutant.module].get(mutant.line, ())} - {""}
+        lines = self.lines[mutant.module]
+        names = _tests(lines.get(mutant.line, ()))
+        if not names:  # it runs when the module is imported: whatever uses the module may notice
+            names = _tests(context for contexts in lines.values() for context in contexts)
         stem = Path(mutant.module).stem
-        names = sorted(names, key=lambda name: (f"test_{stem}" not in name, self.seconds.get(name, 1.0)))
-        chosen, spent = [], 0.0
-        for name in names:
+        ordered = sorted(names, key=lambda name: (f"test_{stem}" not in name, self.seconds.get(name, 1.0)))
+        chosen: list[str] = []
+        spent = 0.0
+        for name in ordered:
             spent += self.seconds.get(name, 1.0)
             if spent > SECONDS and chosen:
                 break
             chosen.append(name)
         return chosen
+
+
+def _tests(contexts: Iterable[str]) -> set[str]:
+    return {context.partition("|")[0] for context in contexts} - {""}
 
 
 def survives(mutant: Mutant, tests: list[str], source: Path) -> bool:
@@ -243,7 +251,7 @@ def survives(mutant: Mutant, tests: list[str], source: Path) -> bool:
         stderr=subprocess.DEVNULL,
     )
     try:
-        return child.wait(timeout=10 * SECONDS) == 0
+        return child.wait(timeout=4 * SECONDS) == 0
     except subprocess.TimeoutExpired:
         return False
     finally:

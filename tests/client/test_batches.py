@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from llmpipe.client.batches import Batches
+from tests.short_of_memory import run_short_of_memory
 
 
 def test_a_fault_of_the_work_reaches_all_who_wait_and_ends_nothing_else() -> None:
@@ -33,3 +36,15 @@ def test_a_closed_batch_answers_none() -> None:
         return await batches.ask("x")
 
     assert asyncio.run(main()) is None
+
+
+def test_a_thread_without_memory_leaves_nobody_waiting() -> None:
+    async def main() -> str | None:
+        batches: Batches[str, str] = Batches("test", list, lambda: None)
+        with pytest.raises(MemoryError):
+            await asyncio.wait_for(batches.ask("x"), 60)
+        after = await asyncio.wait_for(batches.ask("y"), 60)
+        batches.close()
+        return after
+
+    assert run_short_of_memory(main()) == "y"

@@ -16,6 +16,7 @@ from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.ledger_schema import INSERT_ITEM, INTEND, SETTLE
 from llmpipe.errors import LlmpipeError, StorageError
+from tests.short_of_memory import run_short_of_memory
 
 
 def item(id: int, key: str) -> tuple[object, ...]:
@@ -55,6 +56,18 @@ def test_numbers_go_on_where_an_earlier_process_stopped(tmp_path: Path) -> None:
         return id
 
     assert [asyncio.run(main()) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_writer_without_memory_leaves_nobody_waiting(tmp_path: Path) -> None:
+    async def main() -> None:
+        ledger = Ledger(tmp_path / "run.db")
+        with pytest.raises(StorageError, match="not enough memory"):
+            await asyncio.wait_for(ledger.commit(INSERT_ITEM, item(1, "a")), 60)
+        with pytest.raises(StorageError, match="not enough memory"):
+            ledger.put(INSERT_ITEM, item(2, "b"))
+        ledger.close()
+
+    run_short_of_memory(main())
 
 
 def test_an_attempt_is_settled_after_its_intent_even_in_one_group(tmp_path: Path) -> None:

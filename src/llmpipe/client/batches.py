@@ -17,6 +17,7 @@ R = TypeVar("R")
 _Asked: TypeAlias = list[tuple[T, asyncio.Future[R | None]]]
 
 _ENOUGH = 512
+_BREATH_S = 0.05  # in which others may give memory back
 _GATHER_S = 0.0005
 _GATHERS_MOST = 4
 
@@ -35,6 +36,8 @@ class Batches(Generic[T, R]):
         self._jobs: queue.SimpleQueue[_Asked[T, R] | None] = queue.SimpleQueue()
         self._asked: dict[asyncio.AbstractEventLoop, _Asked[T, R]] = {}
         self._name = name
+        self._taken: _Asked[T, R] = []
+        self._out_of_memory = False
         self._thread: threading.Thread | None = None
         self._closed = False
         self._guard = threading.Lock()
@@ -42,7 +45,7 @@ class Batches(Generic[T, R]):
 
     def forked(self) -> None:
         """Begin anew in the child of a fork: what was asked for is the parent's to do."""
-        self._jobs, self._asked = queue.SimpleQueue(), {}
+        self._jobs, self._asked, self._taken = queue.SimpleQueue(), {}, []
         self._thread = None
         self._guard = threading.Lock()
 
@@ -89,38 +92,44 @@ class Batches(Generic[T, R]):
             self._thread = thread
 
     def _run(self) -> None:
-        try:
-            going = True
-            while going:
-                batch, going = self._taken()
-                if batch:
-                    self._do(batch)
-                del batch  # large jobs are not kept until there is more to do
-        finally:
-            self._last()
+        more = True
+        while more or self._taken:
+            try:
+                if not self._taken:
+                    more = self._take()
+                if self._taken:
+                    self._do(self._taken)
+                self._taken = []  # large jobs are not kept until there is more to do
+            except MemoryError:  # who waits hears of it in the next round: a dead thread would leave them waiting
+                self._out_of_memory = True
+                time.sleep(_BREATH_S)
+        self._last()
 
     def _do(self, batch: _Asked[T, R]) -> None:
+        if self._out_of_memory:
+            self._out_of_memory = False
+            _deliver([future for _, future in batch], [_Raised(MemoryError("there is not enough memory"))] * len(batch))
+            return
         try:
             results: Sequence[Any] = self._work([job for job, _ in batch])
         except Exception as err:  # noqa: BLE001 - whoever waits has to hear of it
             results = [_Raised(err)] * len(batch)
         _deliver([future for _, future in batch], results)
 
-    def _taken(self) -> tuple[_Asked[T, R], bool]:
-        """All that waits now, and whether there will be more."""
-        batch: _Asked[T, R] = []
+    def _take(self) -> bool:
+        """Take all that waits now; whether there will be more."""
         entry = self._jobs.get()
         gather(self._jobs)
         while True:
             if entry is None:
-                return batch, False
-            batch += entry
-            if len(batch) >= _ENOUGH:
-                return batch, True
+                return False
+            self._taken += entry
+            if len(self._taken) >= _ENOUGH:
+                return True
             try:
                 entry = self._jobs.get_nowait()
             except queue.Empty:
-                return batch, True
+                return True
 
 
 class _Raised:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmpipe.config.paths import display
 from llmpipe.engine.runs import LEDGER
-from llmpipe.engine.state import Stop
+from llmpipe.engine.state import RunState, Stop
 from llmpipe.errors import InternalError, LlmpipeError, StorageError
 from llmpipe.interrupts import Interrupted
 from llmpipe.local_faults import local_fault
 
-MOVED_PATIENCE_S = 10.0
+PATIENCE_S = 10.0
 
 
 def stop_for(err: BaseException) -> Stop:
@@ -37,6 +41,20 @@ def _shut(folder: Path) -> str:
     return ""
 
 
+def stop_at_faults(run: RunState) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """An event loop's handler of what its callbacks raise. Where memory ran out in one, somebody may wait for what it
+    was to bring, and the calls in flight are not waited for without end."""
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        err = context.get("exception")
+        if err is None or local_fault(err) is None:
+            loop.default_exception_handler(context)
+        else:
+            run.stop(replace(stop_for(err), patience_s=PATIENCE_S))
+
+    return handle
+
+
 def interrupted(number: int, *, patience_s: float | None = None) -> Stop:
     """The stop that a signal asks for."""
     name = signal.Signals(number).name
@@ -47,9 +65,9 @@ def moved(folder: Path) -> Stop:
     """The stop of a run whose folder is gone, or may not be entered any more."""
     if why := _shut(folder):
         reason = f"{display(folder)} can no longer be used: {why}. Get the right to it, then continue with --resume"
-        return Stop(reason, StorageError.exit_code, "failed", patience_s=MOVED_PATIENCE_S, unfinished=True)
+        return Stop(reason, StorageError.exit_code, "failed", patience_s=PATIENCE_S, unfinished=True)
     reason = (
         f"{display(folder)} was removed or moved while the run worked in it. If it was moved, move it back and continue"
         " with --resume; else start a new run"
     )
-    return Stop(reason, StorageError.exit_code, "failed", patience_s=MOVED_PATIENCE_S, unfinished=True)
+    return Stop(reason, StorageError.exit_code, "failed", patience_s=PATIENCE_S, unfinished=True)

@@ -14,6 +14,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -26,6 +27,8 @@ from llmpipe.engine.ledger_versions import LedgerUnreadable, make_current
 from llmpipe.errors import InternalError, LlmpipeError, StorageError
 from llmpipe.local_faults import local_fault, why_unwritable
 
+_Entry = tuple[str, Row, asyncio.Future[None] | None]
+_BREATH_S = 0.05  # in which others may give memory back
 _GROUP = 4000  # rows a transaction at the most, so that a future never waits for long
 
 
@@ -53,7 +56,9 @@ class Ledger(LedgerReader):
 
     def _begin(self) -> None:
         """Start the writer."""
-        self._queue: queue.SimpleQueue[tuple[str, Row, asyncio.Future[None] | None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._taken: list[_Entry | None] = []  # from the queue, and not told yet what became of it
+        self._out_of_memory = False
         self._thread = threading.Thread(target=self._write, name="ledger", daemon=True)
         self._thread.start()
 
@@ -95,30 +100,46 @@ class Ledger(LedgerReader):
         return self._failed
 
     def _write(self) -> None:
-        connection = self._writer
+        """The writer thread: it outlives every fault, so that whoever waits hears of it."""
         ended = False
         while not ended:
-            group = [self._queue.get()]
+            try:
+                ended = self._write_next()
+            except MemoryError:  # there may be none even to say so; the next round does
+                self._out_of_memory = True
+                time.sleep(_BREATH_S)
+        try:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (
+            sqlite3.Error,
+            MemoryError,
+        ) as err:  # a full disk: the rows stay in the WAL, and the next opening finds them
+            self._failed = self._failed or _fault(self.path, "checked in", err)
+        self._writer.close()
+
+    def _write_next(self) -> bool:
+        """Write what has piled up in one transaction and tell who waits for it; whether it was the last."""
+        if self._out_of_memory and self._failed is None:
+            self._failed = _fault(self.path, "written", MemoryError("there is not enough memory"))
+        group = self._taken
+        if not group:
+            group.append(self._queue.get())
             gather(self._queue)
             while len(group) < _GROUP and not self._queue.empty():
                 group.append(self._queue.get())
-            ended = group[-1] is None or None in group
-            work = [entry for entry in group if entry is not None]
-            if self._failed is None:
-                try:
-                    _write_group(connection, work)
-                except (sqlite3.Error, OSError, MemoryError) as err:
-                    self._failed = _fault(self.path, "written", err)
-                except Exception as err:  # noqa: BLE001 - whoever waits for the commit has to hear of any fault
-                    self._failed = InternalError(f"the ledger could not take a row: {type(err).__name__}: {err}")
-                    self._failed.__cause__ = err
-            _tell([future for _, _, future in work if future is not None], self._failed)
-            del group, work  # large rows are not kept until there is more to write
-        try:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as err:  # a full disk: the rows stay in the WAL, where the next opening finds them
-            self._failed = self._failed or _fault(self.path, "checked in", err)
-        connection.close()
+        work = [entry for entry in group if entry is not None]
+        if self._failed is None:
+            try:
+                _write_group(self._writer, work)
+            except (sqlite3.Error, OSError, MemoryError) as err:
+                self._failed = _fault(self.path, "written", err)
+            except Exception as err:  # noqa: BLE001 - whoever waits for the commit has to hear of any fault
+                self._failed = InternalError(f"the ledger could not take a row: {type(err).__name__}: {err}")
+                self._failed.__cause__ = err
+        _tell([future for _, _, future in work if future is not None], self._failed)
+        ended = None in group
+        group.clear()  # large rows are not kept until there is more to write
+        return ended
 
 
 def _fault(path: Path, verb: str, err: sqlite3.Error | OSError | MemoryError) -> StorageError:

@@ -18,6 +18,7 @@ from llmpipe.engine.bounds import require_bounds
 from llmpipe.engine.carry import begin_with
 from llmpipe.engine.choose import Choice, choose_run
 from llmpipe.engine.descriptors import require_descriptors
+from llmpipe.engine.endings import stop_at_faults
 from llmpipe.engine.files import point_latest, private_folder, shared_folder, sweep_run
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.folders import require_writable, writing
@@ -164,6 +165,7 @@ class _Invocation:
     async def _work(self, ledger: Ledger, invocation: int, output: Path) -> None:
         with self._log() as logger:
             run = self._run = await self._state(ledger, invocation, output, logger)
+            asyncio.get_running_loop().set_exception_handler(stop_at_faults(run))
             with stopping_at_signals(run, self._progress):
                 try:
                     flow = begin_flow(Flow, run, self._choice, self._fingerprint)
@@ -186,7 +188,7 @@ class _Invocation:
         finally:
             if not work.done():
                 work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+                await asyncio.wait([work], timeout=_LAST_WRITES_S)  # the end of the event loop cancels every part of it
 
     async def _state(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
         client = partial(

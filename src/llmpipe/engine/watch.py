@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
-from llmpipe.engine.endings import moved
+from llmpipe.engine.endings import moved, stop_for
 from llmpipe.engine.flow import Flow
 from llmpipe.engine.ledger_schema import LASTED
 from llmpipe.engine.results import Progress, Snapshot
 from llmpipe.engine.state import RunState, Stop
 from llmpipe.engine.verdict import live_counts
 from llmpipe.errors import BudgetExceeded
+from llmpipe.local_faults import local_fault
 from llmpipe.policy import Budget
 
 _EVERY_S = 0.5
@@ -24,15 +26,26 @@ _PATIENCE_S = 10.0
 @contextlib.asynccontextmanager
 async def watch(run: RunState, flow: Flow, progress: Progress, budget: Budget) -> AsyncIterator[None]:
     """Within the block snapshots go to `progress`; the budget's deadline, or the loss of its folder, stops the run."""
-    tasks = [asyncio.create_task(_show(run, flow, progress, budget)), asyncio.create_task(_note_time(run))]
+    looks = [_show(run, flow, progress, budget), _note_time(run)]
     if budget.wall_s is not None:
-        tasks.append(asyncio.create_task(_deadline(run, budget.wall_s)))
+        looks.append(_deadline(run, budget.wall_s))
+    tasks = [asyncio.create_task(_guarded(run, look)) for look in looks]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _guarded(run: RunState, look: Coroutine[Any, Any, None]) -> None:
+    """Stop the run at a fault of the machine: nobody would look on any more."""
+    try:
+        await look
+    except (OSError, MemoryError, RuntimeError) as err:
+        if local_fault(err) is None:
+            raise
+        run.stop(stop_for(err))
 
 
 async def _show(run: RunState, flow: Flow, progress: Progress, budget: Budget) -> None:
