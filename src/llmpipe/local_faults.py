@@ -35,6 +35,10 @@ _STORAGE = {
     errno.EPERM: ("the system does not permit it", "Get the right to write there, then continue with --resume."),
     errno.ENOENT: ("a file or folder was removed or moved meanwhile", _LEAVE),
     errno.ENOTDIR: ("a folder was replaced by a file meanwhile", _LEAVE),
+    errno.EISDIR: (
+        "a folder is in the place of a file",
+        "Remove it or choose another folder with --output, then continue with --resume.",
+    ),
 }
 _FILES = "Raise the limit (ulimit -n; 1024 is usual) or lower limits.concurrency, then continue with --resume."
 _MEMORY = "Free memory, raise the limit (ulimit -v) or lower limits.concurrency, then continue with --resume."

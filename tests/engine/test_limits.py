@@ -135,6 +135,30 @@ def test_a_disk_without_inodes_keeps_what_was_in_flight(filled: Project, inodes:
         whole(filled, server, failed=11, again=11)
 
 
+@pytest.mark.parametrize("inodes", [13, 15, 17])
+def test_a_disk_without_inodes_for_the_results_has_one_for_the_verdict(filled: Project, inodes: int) -> None:
+    with (
+        Answers(reply) as server,
+        small_disk(filled.root / "output", f"size=90m,nr_inodes={inodes}") as enlarge,
+    ):
+        filled.write("x.yaml", TEXT.format(url=server.url))
+        ended = Ended(filled)
+        ended.is_told("inodes")
+        assert ended.json is not None
+        enlarge()
+        whole(filled, server, again=0)
+
+
+def test_an_end_that_cannot_be_noted_everywhere_is_noted_as_a_failure(filled: Project) -> None:
+    (filled.root / "output" / "x" / "status.json").mkdir(parents=True)
+    with Answers(reply) as server:
+        filled.write("x.yaml", TEXT.format(url=server.url))
+        ended = Ended(filled)
+        assert ended.code == 1, ended.err
+        assert ended.json is not None
+        assert (ended.json["status"], ended.json["exit_code"]) == ("failed", 1)
+
+
 @pytest.mark.parametrize("files", [40, 80])
 def test_few_file_descriptors_mean_fewer_calls_at_once(filled: Project, files: int) -> None:
     with Answers(reply, delay_s=0.005) as server:

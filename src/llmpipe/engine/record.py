@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 
 _ROOM_BYTES = 64 * 1024
+_LAST_ROOM_BYTES = 16 * 1024
 _LASTED = (  # ledgers of 0.1.0 have no durations
     "SELECT COALESCE(SUM(COALESCE(duration_s, MAX(finished_at - started_at, 0.0))), 0.0) FROM invocations WHERE id <> ?"
 )
@@ -60,7 +61,8 @@ class Record:
         self._asks = True
         self._counted: RunReport | None = None  # before the results are written
         self._lasted_before_s = 0.0  # this run's earlier invocations
-        self._room = choice.folder / ".room.part"  # given back at the end: a full disk then takes the verdict too
+        # Given back at the end, so that a full disk then takes the rest of the ledger, and at last the verdict.
+        self._room, self._last_room = choice.folder / ".room.part", choice.folder / ".verdict.part"
         self._data = opening(pipeline, options, choice, print_, redactor=redactor, earlier=earlier)
 
     @property
@@ -83,18 +85,23 @@ class Record:
         """Say that the run is at work, and keep some room for saying how it ended. Raises OSError."""
         try:
             self._room.write_bytes(os.urandom(_ROOM_BYTES))
+            self._last_room.write_bytes(os.urandom(_LAST_ROOM_BYTES))
             write_json(self._path, self._data)
         except BaseException:
-            self._room.unlink(missing_ok=True)
+            self._give_back(self._room)
+            self._give_back(self._last_room)
             raise
+
+    def _give_back(self, room: Path) -> None:
+        with contextlib.suppress(OSError):
+            room.unlink()
 
     def conclude(self, run: RunState | None, fault: BaseException | None, notes: Sequence[str]) -> RunReport:
         """Sum up from the ledger, write the result files, publish the outputs, and give the verdict.
 
         `fault` ended the work. Raises it again, an error with advice, where the run was not even set up.
         """
-        with contextlib.suppress(OSError):
-            self._room.unlink()
+        self._give_back(self._room)
         stop = stop_for(fault) if fault is not None else run.stopped if run is not None else None
         report: RunReport | None = None
         signals = LateSignals(expected=stop is not None and stop.status == "interrupted")
@@ -310,10 +317,11 @@ class Record:
             self._data |= begun  # nothing was counted
         if stop is not None and stop.unfinished and stop.status != "interrupted":
             self._data["finished_at"] = None
+        self._give_back(self._last_room)
         try:
             write_json(self._path, self._data)
             update_status(self._choice.folder.parent / "status.json", report)
         except OSError as err:
             if report.exit_code == 0:
-                return self._ended(report, self._verdict(stop_for(err), report.steps))
+                return self._written(self._ended(report, self._verdict(stop_for(err), report.steps)), stop)
         return report
