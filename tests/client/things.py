@@ -69,8 +69,8 @@ class Diary:
     def recall(self, key: str) -> LLMResponse | None:
         return self.known.get(key)
 
-    async def intend(self, *, key: str, number: int, model: str, request_id: str, reserved: object = None) -> None:
-        self.lines.append(("intend", key, number, model, request_id))
+    async def intend(self, *, key: str, number: int, model: Model, request_id: str, reserved: object = None) -> None:
+        self.lines.append(("intend", key, number, model.label, request_id))
 
     async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:
         self.lines.append(("settle", key, attempt, response))

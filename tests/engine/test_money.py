@@ -321,6 +321,22 @@ defaults:""",
     assert (totals["cost_usd"], totals["cost_known_usd"], totals["unpriced"]) == (None, 0.024, 4)
 
 
+def test_two_servers_with_a_model_of_one_name_cost_what_each_of_them_takes(project: Project) -> None:
+    rows(project, 3)
+    with Answers(lambda prompt: "yes") as free, Answers(lambda prompt: "yes") as dear:
+        file = text(free.url, price=", price: {input: 0, output: 0}").replace(
+            "\ndefaults:",
+            f'\n  n: {{provider: openai_compatible, base_url: "{dear.url}", model: t{PRICE}}}\ndefaults:',
+        )
+        report = project.run(file)
+        assert [step.cost_usd for step in report.steps] == [0]
+        steps = 'steps: [{id: b, foreach: datasets.d, model: n, prompt: "{{ item.id }}"}, '
+        report = project.run(file.replace("steps: [", steps), resume="last", accept_changes=True)
+        # 10 tokens in at $100, 5 out at $1000 a million
+        assert {step.id: step.cost_usd for step in report.steps} == {"a": 0, "b": 3 * Decimal("0.006")}
+    assert (free.total, dear.total) == (3, 3)
+
+
 def test_a_refusal_is_billed(project: Project) -> None:
     rows(project, 2)
     body = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from llmpipe.types import Attempt, LLMResponse
+from llmpipe.types import Attempt, LLMResponse, Model
 
 if TYPE_CHECKING:
     from llmpipe.client.budget import Amount
@@ -36,7 +36,7 @@ class Journal(Protocol):
         """An answer to this very request that an earlier process of the run wrote down, or None."""
 
     async def intend(
-        self, *, key: str, number: int, model: str, request_id: str, reserved: Amount | None = None
+        self, *, key: str, number: int, model: Model, request_id: str, reserved: Amount | None = None
     ) -> None:
         """Write down that attempt `number` is about to be sent; returns when that is durable.
 

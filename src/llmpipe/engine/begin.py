@@ -50,7 +50,6 @@ async def begin_state(
         scope_numbers=scopes,
         redactor=redactor,
         values_redactor=redactor_for(pipeline.models, environment.handed_out, shapes=False),
-        cost=prepare.coster(pipeline),
         note=note,
         definitions={id: bytes.fromhex(text) for id, text in print_.steps.items()},
         fixed=choice.fixed,

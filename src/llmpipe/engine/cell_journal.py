@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from llmpipe.client.budget import Amount
 from llmpipe.client.encoding import response_from_json, response_to_text
 from llmpipe.client.journal import Rest
+from llmpipe.client.prices import cost_of
 from llmpipe.engine.items import clean
 from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.ledger_schema import INTEND, SETTLE
 from llmpipe.engine.masking import RESPONSE, puts
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import Billed, CallFailed
-from llmpipe.types import Attempt, LLMResponse, Usage
+from llmpipe.types import Attempt, LLMResponse, Model, Usage
 
 if TYPE_CHECKING:
     from llmpipe.client.redact import Redactor
@@ -46,16 +47,15 @@ class CellJournal:
         item: int,
         invocation: int,
         stopping: Callable[[], bool],
-        cost: Callable[[str, Usage], Decimal | None],
         redactor: Redactor,
         tally: Tally,
         recall: bool,
         request: Callable[[], str] | None = None,
     ) -> None:
         self._ledger, self._step, self._item, self._invocation = ledger, step, item, invocation
-        self._stopping, self._cost, self._tally = stopping, cost, tally
+        self._stopping, self._tally = stopping, tally
         self._redactor = redactor
-        self._open: dict[tuple[str, int], int] = {}
+        self._open: dict[tuple[str, int], tuple[int, Model]] = {}
         self.is_sent = False  # an attempt's intent is in the file, and its end is not known yet
         self.is_waiting = False  # for its turn to be sent
         self.rests_on: Rest | None = None  # whose call brings the answer
@@ -105,32 +105,32 @@ class CellJournal:
         return self._told.get(key)
 
     async def intend(
-        self, *, key: str, number: int, model: str, request_id: str, reserved: Amount | None = None
+        self, *, key: str, number: int, model: Model, request_id: str, reserved: Amount | None = None
     ) -> None:
         """Write down that an attempt is about to be sent. Raises Stopping when the run stops."""
         self._refuse()
         id = self._ledger.next_id("attempts")
-        self._open[key, number] = id
+        self._open[key, number] = id, model
         self._tally.calls += 1
         request = self._request() if self._request is not None else None
         usd = None if reserved is None or reserved.usd is None else float(reserved.usd)
         tokens = None if reserved is None else reserved.tokens
         row = (
-            *(id, self._step, self._item, self._invocation, request_id, key, number, model, time.time(), request),
-            *(usd, tokens, self._billed(model, "maybe")),
+            *(id, self._step, self._item, self._invocation, request_id, key, number, model.label, time.time(), request),
+            *(usd, tokens, _billed(model, "maybe")),
         )
         await self._ledger.commit(INTEND, row)
         self.is_sent = True
 
     async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:
         """Write down what came of an attempt."""
-        id = self._open.pop((key, attempt.number), None)
-        if id is None:
+        id, model = self._open.pop((key, attempt.number), (None, None))
+        if id is None or model is None:
             return
         self.is_sent = bool(self._open)
         usage = attempt.usage or (response.usage if response else Usage())
-        billed = self._billed(attempt.model, attempt.billed)
-        cost = Decimal(0) if billed == "no" else self._cost(attempt.model, usage)
+        billed = _billed(model, attempt.billed)
+        cost = Decimal(0) if billed == "no" else cost_of(model, usage)
         self._count(attempt, usage, billed=billed, cost=cost)
         for put in puts(RESPONSE, attempt.masked, id, self._step):
             self._ledger.put(*put)
@@ -147,10 +147,6 @@ class CellJournal:
     def _text(self, text: str | None) -> str | None:
         return clean(self._redactor.text(text)) if text else None
 
-    def _billed(self, model: str, billed: Billed) -> Billed:
-        """As it is, but nobody bills for a model that costs nothing."""
-        return "no" if self._cost(model, Usage()) == 0 else billed
-
     def _count(self, attempt: Attempt, usage: Usage, *, billed: Billed, cost: Decimal | None) -> None:
         tally = self._tally
         tally.input_tokens += usage.input_tokens or 0
@@ -164,3 +160,8 @@ class CellJournal:
             tally.unpriced += billed == "yes"
             tally.maybe_unpriced += billed == "maybe"
         tally.latencies.add(attempt.latency_s)
+
+
+def _billed(model: Model, billed: Billed) -> Billed:
+    """As it is, but nobody bills for a model that costs nothing."""
+    return "no" if cost_of(model, Usage()) == 0 else billed

@@ -91,7 +91,6 @@ class ModelStep:
             item=item.id,
             invocation=run.invocation,
             stopping=run.stopping,
-            cost=run.cost,
             redactor=run.redactor,
             tally=run.tallies[self._step.id],
             recall=run.recall and not afresh,

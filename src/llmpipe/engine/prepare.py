@@ -26,7 +26,7 @@ from llmpipe.engine.spending import Spending
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import ConfigError, DataError, KeyMissing, Problem, StorageError
 from llmpipe.policy import Budget
-from llmpipe.types import Model, Usage
+from llmpipe.types import Model
 
 if TYPE_CHECKING:
     from llmpipe.client.budget import Amount
@@ -295,21 +295,3 @@ def make_client(
         note=note,
         logger=logger,
     )
-
-
-def coster(pipeline: Pipeline) -> Any:
-    """A function: what a usage of "provider/model-id" costs in USD, None if its price is not known.
-
-    Of several models of that name the dearest counts.
-    """
-    from llmpipe.client.prices import cost_of
-
-    models: dict[str, list[Model]] = {}
-    for model in pipeline.models.values():
-        models.setdefault(model.label, []).append(model)
-
-    def of(label: str, usage: Usage) -> Decimal | None:
-        costs = [cost_of(model, usage) for model in models.get(label, ())]
-        return None if None in costs else max((cost for cost in costs if cost is not None), default=None)
-
-    return of

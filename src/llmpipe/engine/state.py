@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,6 @@ from llmpipe.engine.results import Status
 from llmpipe.engine.tally import Tally
 from llmpipe.errors import Problem
 from llmpipe.frozen import frozen
-from llmpipe.types import Usage
 
 if TYPE_CHECKING:
     from llmpipe.client.budget import Shortfall
@@ -60,7 +58,6 @@ class RunState:
     scope_numbers: Mapping[str, int]
     redactor: Redactor
     values_redactor: Redactor
-    cost: Callable[[str, Usage], Decimal | None]
     note: Callable[[str], None]
     definitions: Mapping[str, bytes]  # step id → digest of its own definition
     fixed: frozenset[str] = frozenset()  # steps that are only carried over, never run (--only, --from)

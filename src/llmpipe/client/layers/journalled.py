@@ -59,7 +59,7 @@ class _Pass:
             await call.journal.intend(
                 key=call.key,
                 number=self._number,
-                model=call.model.label,
+                model=call.model,
                 request_id=call.request_id,
                 reserved=call.reserved,
             )
