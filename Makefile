@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or later and nothing else; both set up .venv first, once.
 
 BIN := .venv/bin
-JOBS ?= 2
+JOBS ?= 3 # more than cores: most tests wait
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two targets must not set up .venv at the same time
