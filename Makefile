@@ -1,7 +1,8 @@
 # `make demo` and `make test` need Python 3.11 or later and nothing else; both set up .venv first, once.
 
 BIN := .venv/bin
-JOBS ?= 3 # more than cores: most tests wait
+# Tests at a time: more than cores, since most of them wait.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two targets must not set up .venv at the same time
