@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llmpipe.config.load import load_pipeline, parse_assignments
+from llmpipe.config.output_paths import Taken
 from llmpipe.config.pipeline import Pipeline
 from llmpipe.errors import ConfigError, Problem
 
@@ -143,6 +144,39 @@ REFUSED = {
     "folder.csv": "it is a folder",
     f"output/{'x' * 300}.csv": "File name too long",
 }
+
+
+KEPT_ANYWHERE = "makefile gnumakefile bsdmakefile justfile dockerfile containerfile".split()
+KEPT_AT_THE_ROOT = (
+    "pyproject.toml setup.py setup.cfg tox.ini noxfile.py package.json package-lock.json readme license licence copying"
+    " notice requirements changelog contributing cmakelists tsconfig composer docker-compose"
+).split()
+NAMED_AS_CODE = (
+    ".py .pyi .pyx .ipynb .r .jl .sh .bash .zsh .fish .ps1 .bat .js .mjs .cjs .jsx .ts .tsx .java .kt .go .rs .c .h .cc"
+    " .cpp .hpp .cs .rb .php .pl .lua .swift .scala .sql .lock .toml .cfg .ini .conf .mod .sum .in .mk .cmake .gradle"
+    " .tf .schema.json .db .sqlite .sqlite3 .parquet .pem .key"
+).split()
+
+
+def test_the_names_that_projects_keep(root: Path) -> None:
+    output = root.resolve() / "output"
+    taken = Taken(output.parent, output.parent / "pipelines" / "mine.yaml", ("mine",), set(), {})
+
+    def reason(path: str) -> str:
+        return taken.reason(output.parent / path, path)
+
+    for name in KEPT_ANYWHERE:
+        assert PROJECT in reason(name.upper())
+        assert PROJECT in reason(f"a/{name.title()}")
+        assert PROJECT in reason(f"output/{name}")
+    for name in KEPT_AT_THE_ROOT:
+        assert PROJECT in reason(name.upper())
+        assert PROJECT not in reason(f"a/{name}")
+        assert reason(f"output/{name}") == ""
+    for suffix in NAMED_AS_CODE:
+        assert CODE in reason(f"a/b{suffix}")
+        assert CODE in reason(f"b{suffix.upper()}")
+        assert reason(f"output/b{suffix}") == reason(f"a/b{suffix}.csv") == ""
 
 
 @pytest.mark.parametrize("path", REFUSED)

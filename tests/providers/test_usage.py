@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmpipe.errors import CallFailed
-from llmpipe.providers.usage import grown, tokens, usage_of
+from llmpipe.providers.usage import grown, larger, tokens, usage_of
 from llmpipe.providers.wires import decode, reader_for
 from llmpipe.types import HttpReply, LLMRequest, Usage
 from tests.providers.golden_files import target_of
@@ -327,6 +327,65 @@ def test_a_length_beside_which_reasoning_stands_is_not_full() -> None:
     reply = HttpReply(200, {}, json.dumps(body("chat", {"prompt_tokens": 9, "completion_tokens": 100})).encode())
     with pytest.raises(CallFailed, match="as long as it was allowed to be"):
         decode(reply, target_of(MODELS["chat"]), request)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"input": 9, "output": 4}, Usage(9, 4)),
+        ({"input": 20, "cached": 20}, Usage(20, None, 20)),  # all of it cached
+        ({"input": 20, "cached": 21}, Usage(41, None, 21)),  # beside it
+        ({"input": 20, "cached": 11, "written": 9}, Usage(20, None, 11, 9)),
+        ({"input": 20, "cached": 12, "written": 9}, Usage(41, None, 12, 9)),
+        ({"input": 1, "cached": 0, "written": 0, "written_1h": 0}, Usage(1, None, 0, 0, None, 0)),
+        ({"input": 20, "written": 0}, Usage(20, None, None, 0)),
+        ({"input": 20, "written": 5, "written_1h": 7}, Usage(20, None, None, 7, None, 7)),
+        ({"input": 20, "written": 7, "written_1h": 5}, Usage(20, None, None, 7, None, 5)),
+        ({"input": 20, "written_1h": 5}, Usage(20, None, None, 5, None, 5)),
+        ({"input": 0, "output": 4, "total": 9}, Usage(None, 4)),
+        ({"output": 4, "cached": 20}, Usage(None, 4, 20)),
+        ({"input": 9, "output": 0}, Usage(9, 0)),
+        ({"input": 9, "output": 30, "reasoning": 30}, Usage(9, 30, reasoning_tokens=30)),
+        ({"input": 9, "output": 30, "reasoning": 31}, Usage(9, 61, reasoning_tokens=31)),
+        ({"input": 9, "output": 0, "reasoning": 1}, Usage(9, 1, reasoning_tokens=1)),
+        ({"input": 9, "reasoning": 30}, Usage(9, None, reasoning_tokens=30)),
+        ({"input": 9, "total": 8}, Usage(9)),
+        ({"input": 9, "total": 9}, Usage(9, 0)),
+        ({"input": 9, "total": 10}, Usage(9, 1)),
+        ({"input": 9, "output": 4, "total": 8}, Usage(9, 4)),
+        ({"input": 9, "output": 4, "total": 13}, Usage(9, 4)),
+        ({"input": 9, "output": 4, "total": 14}, Usage(9, 5)),
+        ({"output": 4, "total": 14}, Usage(None, 4)),
+    ],
+)
+def test_what_counts_come_to(counts: dict[str, int], expected: Usage) -> None:
+    assert usage_of(**({"input": None, "output": None} | counts)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0, 0), (7, 7), (7.0, 7), ("7", 7), ("0", 0), ("9" * 15, 10**15 - 1), ("9" * 16, None), (2**53, 2**53),
+        (2**53 + 2, None), (-1, None), ("-1", None), (7.5, None), ("7.0", None), ("", None), (" 7", None), ("\u0667", None),
+        (True, None), (False, None), (None, None), ([7], None),
+    ],
+)  # fmt: skip
+def test_a_number_of_tokens(value: Any, expected: int | None) -> None:
+    assert tokens(value) == expected
+
+
+def test_the_larger_of_two_reports_counts_in_every_field() -> None:
+    some, more = Usage(1, 20, None, 40, 5, None), Usage(10, 2, 30, 4, None, 6)
+    assert larger(some, more) == larger(more, some) == Usage(10, 20, 30, 40, 5, 6)
+    assert larger(Usage(), Usage(0)) == Usage(0)
+
+
+def test_a_report_takes_nothing_back() -> None:
+    first = {"a": 9, "b": "7", "in": {"x": 3, "y": 5}, "kind": "old", "none": None}
+    assert grown(None, first) == {"a": 9, "b": 7, "in": {"x": 3, "y": 5}, "kind": "old"}
+    then = {"a": 8, "b": 8, "in": {"x": "4", "y": None}, "kind": "new", "z": 0}
+    assert grown(first, then) == {"a": 9, "b": 8, "in": {"x": 4, "y": 5}, "kind": "new", "none": None, "z": 0}
+    assert grown({"a": 9}, None) == grown({"a": 9}, {"a": None}) == {"a": 9}
 
 
 COUNTS = st.none() | st.integers(0, 10**6)

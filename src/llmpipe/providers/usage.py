@@ -52,9 +52,10 @@ def usage_of(
     if input is not None and stored > input:
         input += stored
     input = input or None
-    if output is not None and (reasoning or 0) > output:
-        output += reasoning or 0
-    if input is not None and total is not None and (output is not None or total >= input):
+    thought = reasoning or 0
+    if output is not None and thought > output:
+        output += thought
+    if input is not None and total is not None and total >= input:
         output = max(output or 0, total - input)
     return Usage(
         input_tokens=input,
