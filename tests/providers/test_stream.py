@@ -244,9 +244,13 @@ ASSEMBLED: list[tuple[str, list[Event], Any]] = [
     (
         "openai_chat",
         [
-            Event("", {"id": "i", "model": "m", "created": 7, "choices": [{"delta": {"content": "a", "refusal": "r"}}]}),
+            Event(
+                "", {"id": "i", "model": "m", "created": 7, "choices": [{"delta": {"content": "a", "refusal": "r"}}]}
+            ),
             Event("", {"id": "", "choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "length"}]}),
-            Event("", {"choices": [{"index": 0, "delta": {"content": "b", "reasoning": "t"}, "finish_reason": "stop"}]}),
+            Event(
+                "", {"choices": [{"index": 0, "delta": {"content": "b", "reasoning": "t"}, "finish_reason": "stop"}]}
+            ),
             Event("", {"choices": [{"index": 0, "delta": {"reasoning_content": "u"}, "error": {"code": 502}}]}),
             Event("", {"choices": [], "usage": {"prompt_tokens": 9}}),
             Event("[DONE]", None),
@@ -285,12 +289,14 @@ ASSEMBLED: list[tuple[str, list[Event], Any]] = [
     ),
     (
         "openai_responses",
-        [Event("", {"type": DELTA, "delta": "a"}), Event(DELTA, {"delta": "b"}), Event("response.other", {"delta": "c"})],
+        [
+            Event("", {"type": DELTA, "delta": "a"}),
+            Event(DELTA, {"delta": "b"}),
+            Event("response.other", {"delta": "c"}),
+        ],
         {
             "status": "in_progress",
-            "output": [
-                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ab"}]}
-            ],
+            "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ab"}]}],
         },
     ),
     (
@@ -336,7 +342,11 @@ ASSEMBLED: list[tuple[str, list[Event], Any]] = [
         {"error": {"type": "error"}, "partial": "a"},
     ),
     ("gemini", [], {}),
-    ("gemini", [Event("", {"promptFeedback": {"blockReason": "SAFETY"}})], {"promptFeedback": {"blockReason": "SAFETY"}}),
+    (
+        "gemini",
+        [Event("", {"promptFeedback": {"blockReason": "SAFETY"}})],
+        {"promptFeedback": {"blockReason": "SAFETY"}},
+    ),
     (
         "gemini",
         [
@@ -377,7 +387,7 @@ ASSEMBLED: list[tuple[str, list[Event], Any]] = [
         },
     ),
     ("ollama", [Event("", {"message": {"content": "a"}}), Event("", {"error": "no"})], {"error": "no", "partial": "a"}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("wire", "events", "body"), ASSEMBLED)

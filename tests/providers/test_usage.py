@@ -366,8 +366,8 @@ def test_what_counts_come_to(counts: dict[str, int], expected: Usage) -> None:
     ("value", "expected"),
     [
         (0, 0), (7, 7), (7.0, 7), ("7", 7), ("0", 0), ("9" * 15, 10**15 - 1), ("9" * 16, None), (2**53, 2**53),
-        (2**53 + 2, None), (-1, None), ("-1", None), (7.5, None), ("7.0", None), ("", None), (" 7", None), ("\u0667", None),
-        (True, None), (False, None), (None, None), ([7], None),
+        (2**53 + 2, None), (-1, None), ("-1", None), (7.5, None), ("7.0", None), ("", None), (" 7", None),
+        ("\u0667", None), (True, None), (False, None), (None, None), ([7], None),
     ],
 )  # fmt: skip
 def test_a_number_of_tokens(value: Any, expected: int | None) -> None:
