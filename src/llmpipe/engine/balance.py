@@ -68,13 +68,13 @@ def _broken(left: _Left, helds: Sequence[Held], calls: int) -> str:
 
 
 def _too_large(left: _Left, helds: Sequence[Held]) -> str:
-    """A single call whose reservation does not fit, even if it were the first."""
+    """A single call whose reservation does not fit, even if it were the first; nothing is overspent."""
     tokens = max((h.largest_tokens for h in helds), default=0)
     usd = max((h.largest_usd for h in helds), default=Decimal(0))
     if left.tokens is not None and tokens > left.tokens:
-        return f"one call has to reserve {tokens:,} tokens, and {max(left.tokens, 0):,} are left"
+        return f"one call has to reserve {tokens:,} tokens, and {left.tokens:,} are left"
     if left.usd is not None and usd > left.usd:
-        return f"one call has to reserve ${usd:.4f}, and ${max(left.usd, Decimal(0)):.4f} are left"
+        return f"one call has to reserve ${usd:.4f}, and ${left.usd:.4f} are left"
     return ""
 
 
