@@ -117,6 +117,7 @@ def test_what_cannot_be_kept(budget: Budget, helds: tuple[Held, ...], spent: Amo
     assert (plan.verdict == "exceeded", plan.reason if plan.verdict == "exceeded" else "") == (bool(reason), reason)
 
 
+FEW, MORE = "by this estimate it has too few", "what is unknown may take more"
 ALL = Budget(usd=usd("1"), tokens=100, calls=2)
 
 
@@ -142,22 +143,16 @@ def test_what_is_kept_for_certain(budget: Budget, held: Held, *, within: bool) -
     ("figures", "reason"),
     [
         ({"cost_usd": about(usd("1"))}, ""),
-        ({"cost_usd": about(usd("1.01"))}, "by this estimate it has too few dollars"),
-        ({"cost_usd": unknown()}, "what is unknown may take more dollars"),
+        ({"cost_usd": about(usd("1.01"))}, f"{FEW} dollars"),
+        ({"cost_usd": unknown()}, f"{MORE} dollars"),
         ({"input_tokens": about(40), "output_tokens": about(60)}, ""),
-        ({"input_tokens": about(41), "output_tokens": about(60)}, "by this estimate it has too few tokens"),
-        ({"input_tokens": unknown()}, "what is unknown may take more tokens"),
+        ({"input_tokens": about(41), "output_tokens": about(60)}, f"{FEW} tokens"),
+        ({"input_tokens": unknown()}, f"{MORE} tokens"),
         ({"calls": at_most(2)}, ""),
-        ({"calls": at_most(3)}, "by this estimate it has too few calls"),
+        ({"calls": at_most(3)}, f"{FEW} calls"),
         (
             {"cost_usd": unknown(), "output_tokens": about(101), "calls": unknown()},
-            "; ".join(
-                (
-                    "what is unknown may take more dollars",
-                    "by this estimate it has too few tokens",
-                    "what is unknown may take more calls",
-                )
-            ),
+            f"{MORE} dollars; {FEW} tokens; {MORE} calls",
         ),
     ],
 )

@@ -95,7 +95,7 @@ class Publisher:
         return expander(self._pipeline, self._ledger, numbers, scope) or (lambda data: data)
 
     def _names(self, item: _Row) -> dict[str, Any]:
-        names = {"item": item.data, "key": item.key, "vars": dict(self._pipeline.vars)}
+        names = {"key": item.key, "vars": dict(self._pipeline.vars)}
         if item.parent is not None:
             data, scope = self._ledger.rows(_PARENT, (item.parent,))[0]
             names["parent"] = self._seen(scope)(from_json(data))
