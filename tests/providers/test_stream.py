@@ -45,6 +45,7 @@ def test_events_of_every_framing() -> None:
     assert lines.feed(b'{"a":1}\r\n\n  {"b":2}  \n{"c"') == [Event("", {"a": 1}), Event("", {"b": 2})]
     assert lines.feed(b":3}") == []
     assert lines.close() == [Event("", {"c": 3})]
+    assert framer.close() == lines.close() == []
 
 
 def test_a_server_that_does_not_stream_is_read_as_it_answers() -> None:

@@ -99,6 +99,57 @@ def test_what_is_not_json(text: str, said: str) -> None:
     assert caught.value.raw == text.strip()[:65536]
 
 
+@pytest.mark.parametrize(
+    ("beside", "is_reference"),
+    [
+        ("[1]", True), ("[999]", True), ("[1000]", False), ("[0]", False), ("[-1]", False), ("[1, 2, 3]", True),
+        ("[1, 2, 3, 4]", False), ("[1, 1000]", False), ("[]", False), ("[true]", False), ("[1.5]", False),
+        ("{}", False), ('["a"]', False),
+    ],
+)  # fmt: skip
+def test_a_footnote_beside_the_value_is_no_second_one(beside: str, is_reference: bool) -> None:
+    for text in (f'{beside} {{"a": 1}}', f'{{"a": 1}} {beside}'):
+        if is_reference:
+            assert read_json(text) == ({"a": 1}, ("prose_stripped",))
+        else:
+            with pytest.raises(NotJson, match="2 JSON values stand in the answer, where one was asked for"):
+                read_json(text)
+    if is_reference:
+        assert read_json(beside) == (json.loads(beside), ())
+        with pytest.raises(NotJson, match="no JSON object or list"):
+            read_json(f"as in {beside}")
+
+
+def test_an_answer_may_have_8_mi_characters_and_64_ki_are_kept_of_one_that_is_none() -> None:
+    most = 8 * 1024 * 1024
+    assert len(read_json('"' + "x" * (most - 2) + '"')[0]) == most - 2
+    with pytest.raises(NotJson, match="has 8388609 characters, more than 8388608") as caught:
+        read_json('"' + "x" * (most - 1) + '"')
+    assert caught.value.raw == '"' + "x" * 65_535
+    assert caught.value.billed == "yes"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1,\n"b" 2}', "Expecting ':' delimiter at line 2 column 5"),
+        ('{"a": 1, "b', "it breaks off: Unterminated string starting at line 1 column 10"),
+        ('{"a": [1', "it breaks off: Expecting ',' delimiter at line 1 column 9"),
+        ('x {"a": 1] y', "Expecting ',' delimiter at line 1 column 10"),
+        ("no", "there is no JSON object or list in it (Expecting value at line 1 column 1)"),
+        ("{" + '"' + "n" * 61 + '": 1, "' + "n" * 61 + '": 2}', f'the name "{"n" * 60}" is given twice in one object'),
+        ('{"a": 0.1234567890123456789, }', "a number may have 15 digits"),
+        ("", "the answer is empty"),
+    ],
+)
+def test_what_is_wrong_with_an_answer_is_said_at_its_place(text: str, said: str) -> None:
+    with pytest.raises(NotJson) as caught:
+        read_json(text)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("the answer is not JSON: ")
+    assert caught.value.details == {"reason": str(caught.value).removeprefix("the answer is not JSON: ")}
+
+
 @given(values, st.sampled_from(["{}", "```json\n{}\n```", "Here it is:\n{}\nBye.", "<think>x [1] {{</think>{}"]))
 def test_a_value_comes_back_as_it_was_written(value: Any, around: str) -> None:
     if not isinstance(value, dict | list) and around != "{}":

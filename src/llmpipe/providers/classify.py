@@ -110,7 +110,7 @@ def read_error(data: Any, reply: HttpReply) -> Evidence:
 
 def find_rule(evidence: Evidence) -> Rule | None:
     """The first row of the table that fits, if any does."""
-    status = 200 if 200 <= evidence.status < 300 else evidence.status
+    status = 200 if evidence.status // 100 == 2 else evidence.status
     for rule in RULES:
         if rule.statuses and status not in rule.statuses:
             continue
