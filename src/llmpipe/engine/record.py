@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from llmpipe.config.fingerprint import Fingerprint
 from llmpipe.config.pipeline import Pipeline, Scope
-from llmpipe.engine import prepare
 from llmpipe.engine.choose import Choice
 from llmpipe.engine.endings import moved, stop_for
 from llmpipe.engine.evidence import remove_orphans
@@ -22,13 +21,12 @@ from llmpipe.engine.ledger_versions import DamagedValue, LedgerUnreadable
 from llmpipe.engine.masking import masked_counts
 from llmpipe.engine.options import RunOptions
 from llmpipe.engine.outputs import Publisher, export_steps
-from llmpipe.engine.rests import rests_of
+from llmpipe.engine.rests import next_flags
 from llmpipe.engine.results import RunReport, Status, StepCounts
 from llmpipe.engine.run_file import closing, next_command, note_damage, opening, previous, schemas_sent, update_status
 from llmpipe.engine.runs import RUN_FILE
 from llmpipe.engine.spending import Spending
 from llmpipe.engine.state import RunState, Stop
-from llmpipe.engine.sufficient import sufficient
 from llmpipe.engine.unchanged import is_unchanged
 from llmpipe.engine.verdict import causes, count_step, disagreements, left_over, live_counts
 from llmpipe.errors import InternalError, ItemError, ProviderDown
@@ -157,7 +155,7 @@ class Record:
                 held_usd=spending.held_usd,
                 held_tokens=spending.held_tokens,
                 masked=masked_counts(reader),
-                next_flags=self._next_flags(run, stop, reader, steps),
+                next_flags=next_flags(run, stop, reader, steps),
                 causes=causes(reader, {id: number for id, (number, _) in numbers.items()}),
                 empty=() if stop else self._empty(run, reader, numbers),
             )
@@ -296,16 +294,6 @@ class Record:
     def _is_cut(self) -> bool:
         """True if this process was to look at some of the rows only; the run may have more."""
         return self._options.limit is not None or self._options.key is not None
-
-    def _next_flags(
-        self, run: RunState, stop: Stop | None, reader: LedgerReader, steps: tuple[StepCounts, ...]
-    ) -> tuple[str, ...]:
-        lack = stop.lack if stop is not None else None
-        if lack is None:
-            return ()
-        budget = prepare.effective_budget(self._pipeline, self._options)
-        rests = rests_of(run, reader, steps)
-        return sufficient(budget, lack, prepare.spent(reader), rests)
 
     def _written(self, report: RunReport, stop: Stop | None) -> RunReport:
         """Write `run.json` and `status.json`; the report, which is one of a failure if they cannot be written."""

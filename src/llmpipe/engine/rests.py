@@ -9,11 +9,21 @@ from llmpipe.engine import prepare, spending
 from llmpipe.engine.bounds import most_of, prompt_tokens
 from llmpipe.engine.ledger_read import LedgerReader
 from llmpipe.engine.results import StepCounts
-from llmpipe.engine.state import RunState
-from llmpipe.engine.sufficient import Rest
+from llmpipe.engine.state import RunState, Stop
+from llmpipe.engine.sufficient import Rest, sufficient
 
 
-def rests_of(run: RunState, reader: LedgerReader, steps: tuple[StepCounts, ...]) -> tuple[Rest, ...]:
+def next_flags(
+    run: RunState, stop: Stop | None, reader: LedgerReader, steps: tuple[StepCounts, ...]
+) -> tuple[str, ...]:
+    """The flags with which the rest fits into the budget that stopped the run; none after any other end."""
+    if stop is None or stop.lack is None:
+        return ()
+    budget = prepare.effective_budget(run.pipeline, run.options)
+    return sufficient(budget, stop.lack, prepare.spent(reader), _rests_of(run, reader, steps))
+
+
+def _rests_of(run: RunState, reader: LedgerReader, steps: tuple[StepCounts, ...]) -> tuple[Rest, ...]:
     """What is left of each step that asks a model.
 
     A step whose items are not known yet, for they come of another step's, has as many as that has; a longer fan-out is
