@@ -19,19 +19,16 @@ from llmpipe.engine.ledger import Ledger
 from llmpipe.engine.spending import UNRESERVED, Spending, longest_input, overlong, spent, tried
 from llmpipe.engine.sums import Asked, Held, Seen, StepSum
 from llmpipe.engine.tally import Latencies, Tally
-from llmpipe.types import Attempt, LLMResponse, Price, Usage
+from llmpipe.types import Attempt, LLMResponse, Model, Price, Usage
 
 KEY = "a1b2c3d4e5f6g7h8i9"
-FREE, PRICED, UNPRICED = "local/free", "openai/gpt", "other/m"
-
-
-def cost(model: str, usage: Usage) -> Decimal | None:
-    """Nothing for one model, a cent a token for another, and for all others nobody knows."""
-    if model != PRICED:
-        return Decimal(0) if model == FREE else None
-    if usage.input_tokens is None or usage.output_tokens is None:
-        return None
-    return Decimal("0.01") * (usage.input_tokens + usage.output_tokens)
+CENT = Decimal(10_000)  # a token, as a price of a million
+FREE, PRICED, UNPRICED = "openai/free", "openai/cents", "openai/m"
+MODELS = {
+    FREE: Model(name="f", provider="openai", model="free", price=Price(input=Decimal(0), output=Decimal(0))),
+    PRICED: Model(name="p", provider="openai", model="cents", price=Price(input=CENT, output=CENT)),
+    UNPRICED: Model(name="u", provider="openai", model="m"),
+}
 
 
 def journal(ledger: Ledger, tally: Tally, item: int = 1, *, step: int = 3, recall: bool = False, **more: Any) -> Any:
@@ -41,7 +38,6 @@ def journal(ledger: Ledger, tally: Tally, item: int = 1, *, step: int = 3, recal
         item=item,
         invocation=7,
         stopping=more.pop("stopping", lambda: False),
-        cost=cost,
         redactor=Redactor({"K": KEY}),
         tally=tally,
         recall=recall,
@@ -75,7 +71,9 @@ def test_an_attempt_is_in_the_file_before_it_is_sent_and_after_it_came_back(tmp_
     async def act(ledger: Ledger) -> None:
         one = journal(ledger, Tally(), 5, request=lambda: '{"q":1}')
         assert (one.in_flight, one.is_sent, one.is_waiting, one.rests_on, one.key) == (False, False, False, None, None)
-        await one.intend(key="k", number=2, model=PRICED, request_id="r", reserved=Amount(Decimal("0.25"), 40, 1))
+        await one.intend(
+            key="k", number=2, model=MODELS[PRICED], request_id="r", reserved=Amount(Decimal("0.25"), 40, 1)
+        )
         assert (one.in_flight, one.is_sent) == (True, True)
         ids = "id, step, item, invocation, request_id, key, number, model, request"
         assert ledger.rows(columns(ids)) == [(1, 3, 5, 7, "r", "k", 2, PRICED, '{"q":1}')]
@@ -110,8 +108,8 @@ def test_an_attempt_is_in_the_file_before_it_is_sent_and_after_it_came_back(tmp_
 def test_two_attempts_of_one_item_are_told_apart(tmp_path: Path) -> None:
     async def act(ledger: Ledger) -> None:
         one = journal(ledger, Tally())
-        await one.intend(key="k", number=1, model=PRICED, request_id="r")
-        await one.intend(key="k", number=2, model=FREE, request_id="r", reserved=Amount(None, 9))
+        await one.intend(key="k", number=1, model=MODELS[PRICED], request_id="r")
+        await one.intend(key="k", number=2, model=MODELS[FREE], request_id="r", reserved=Amount(None, 9))
         await one.settle(key="k", attempt=attempt(1), response=response(usage=Usage(1, 2)))
         assert (one.in_flight, one.is_sent) == (True, True)
         assert ledger.rows("SELECT outcome, billed, reserved_usd, reserved_tokens, cost_usd FROM attempts") == [
@@ -142,7 +140,7 @@ def test_a_run_that_stops_sends_nothing_and_counts_nothing(tmp_path: Path) -> No
             pass
         assert caught.value.sent is False
         with pytest.raises(Stopping):
-            await one.intend(key="k", number=1, model=PRICED, request_id="r")
+            await one.intend(key="k", number=1, model=MODELS[PRICED], request_id="r")
         assert (tally.calls, one.in_flight, ledger.value("SELECT COUNT(*) FROM attempts")) == (0, False, 0)
 
     with_ledger(tmp_path, act)
@@ -155,8 +153,8 @@ def test_answers_that_an_earlier_process_wrote_down_are_recalled(tmp_path: Path)
             (2, 3, "c", "ok", "another item's"), (1, 4, "d", "ok", "another step's"),
         ):  # fmt: skip
             one = journal(ledger, Tally(), item, step=step)
-            await one.intend(key=key, number=1, model=FREE, request_id="r")
-            await one.settle(key=key, attempt=attempt(1, outcome=outcome), response=response(text))
+            await one.intend(key=key, number=1, model=MODELS[FREE], request_id="r")
+            await one.settle(key=key, attempt=attempt(1, FREE, outcome), response=response(text))
         again = journal(ledger, Tally(), recall=True)
         found = {key: again.recall(key) for key in "abcd"}
         assert {key: answer and answer.text for key, answer in found.items()} == {
@@ -197,7 +195,7 @@ async def made(
     ledger: Ledger, tally: Tally, done: Attempt, usage: Usage | None, *, item: int = 1, step: int = 3
 ) -> None:
     one = journal(ledger, tally, item, step=step)
-    await one.intend(key="k", number=1, model=done.model, request_id="r", reserved=Amount(Decimal("0.5"), 50))
+    await one.intend(key="k", number=1, model=MODELS[done.model], request_id="r", reserved=Amount(Decimal("0.5"), 50))
     await one.settle(key="k", attempt=done, response=None if usage is None else response(usage=usage))
 
 
@@ -234,7 +232,7 @@ def test_sums_are_of_one_step_or_of_all(tmp_path: Path) -> None:
         await made(ledger, Tally(), attempt(billed="yes"), Usage(31, 20), item=3, step=4)
         await made(ledger, Tally(), attempt(billed="yes"), Usage(1, 60), item=3, step=4)
         one = journal(ledger, Tally(), 4, step=5)
-        await one.intend(key="k", number=1, model=PRICED, request_id="r")  # of which nothing came back
+        await one.intend(key="k", number=1, model=MODELS[PRICED], request_id="r")  # of which nothing came back
         third, fourth, fifth = (Spending.of(ledger, step) for step in (3, 4, 5))
         again = Tally()
         again.begin_with(third)

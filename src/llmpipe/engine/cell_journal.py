@@ -124,9 +124,10 @@ class CellJournal:
 
     async def settle(self, *, key: str, attempt: Attempt, response: LLMResponse | None) -> None:
         """Write down what came of an attempt."""
-        id, model = self._open.pop((key, attempt.number), (None, None))
-        if id is None or model is None:
+        opened = self._open.pop((key, attempt.number), None)
+        if opened is None:
             return
+        id, model = opened
         self.is_sent = bool(self._open)
         usage = attempt.usage or (response.usage if response else Usage())
         billed = _billed(model, attempt.billed)
