@@ -47,11 +47,11 @@ CREATE INDEX IF NOT EXISTS attempts_open ON attempts (id) WHERE outcome IS NULL;
 """
 
 VIEWS = """
-CREATE VIEW IF NOT EXISTS answers AS
+CREATE VIEW answers AS
     SELECT steps.name AS step, items.key AS key, results.status AS status, results.output AS output,
            results.code AS code, results.error AS error, results.reason AS reason, items.ord AS ord
     FROM results JOIN steps ON steps.id = results.step JOIN items ON items.id = results.item WHERE items.live = 1;
-CREATE VIEW IF NOT EXISTS spending AS
+CREATE VIEW spending AS
     SELECT steps.name AS step, attempts.model AS model, COUNT(*) AS attempts, SUM(input_tokens) AS input_tokens,
            SUM(output_tokens) AS output_tokens, SUM(cost_usd) AS cost_usd, SUM(outcome IS NULL) AS unknown_outcome
     FROM attempts JOIN steps ON steps.id = attempts.step GROUP BY steps.name, attempts.model;

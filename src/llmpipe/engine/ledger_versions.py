@@ -129,7 +129,7 @@ def _version_or_none(connection: sqlite3.Connection) -> int | None:
 
 def _make_views(connection: sqlite3.Connection) -> None:
     for statement in _statements(schema.VIEWS):
-        name = statement.split()[2]
+        name = statement.split()[2]  # CREATE VIEW name
         kept = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'view' AND name = ?", (name,)).fetchone()
         if kept is None or kept[0] != statement:
             connection.execute(f"DROP VIEW IF EXISTS {name}")
