@@ -15,9 +15,10 @@ from llmpipe import errors
 from llmpipe.client.allowance import RetryAllowance
 from llmpipe.client.call import Deadline
 from llmpipe.client.layers.journalled import journalled
-from llmpipe.client.layers.retried import decide, retried
+from llmpipe.client.layers.retried import Verdict, decide, retried
 from llmpipe.errors import CallFailed, LlmpipeError, RetryAfterTooLong, RetryAllowanceSpent, TotalTimeout, every_class
 from llmpipe.policy import CallPolicy, Retry, add_jitter, backoff_delay
+from llmpipe.types import Usage
 from tests.client.things import HandClock, a_call, an_answer, deps, script
 
 FAULTS = [c for c in every_class(CallFailed) if not issubclass(c, errors.AccountError)]
@@ -41,6 +42,101 @@ def test_backoff_has_the_documented_defaults() -> None:
     assert [backoff_delay(n) for n in (1, 2, 3, 4, 5, 6)] == [0.5, 1, 2, 4, 8, 8]
     with pytest.raises(ValueError, match="attempt >= 1"):
         backoff_delay(0)
+
+
+@pytest.mark.parametrize(
+    ("err", "tries", "retry", "verdict"),
+    [
+        (errors.ServerFault("x"), 1, {}, Verdict("again", 0.5)),
+        (errors.ServerFault("x"), 4, {}, Verdict("again", 4.0)),
+        (errors.ServerFault("x"), 5, {}, Verdict("stop")),
+        (errors.ServerFault("x"), 1, {"max_retries": 0}, Verdict("stop")),
+        (errors.ServerFault("x"), 3, {"base": 3.0, "cap": 7.0}, Verdict("again", 7.0)),
+        (errors.Conflict("x"), 1, {}, Verdict("again", 0.5)),
+        (errors.Conflict("x"), 2, {}, Verdict("stop")),
+        (errors.EmptyAnswer("x"), 2, {}, Verdict("again", 1.0)),
+        (errors.EmptyAnswer("x"), 2, {"max_retries": 1}, Verdict("stop")),
+        (errors.EmptyAnswer("x"), 3, {}, Verdict("stop")),
+        (errors.BadRequest("x"), 1, {}, Verdict("stop")),
+        (errors.BadRequest("x", should_retry=True), 1, {}, Verdict("again", 0.5)),
+        (errors.BadRequest("x", should_retry=False), 1, {}, Verdict("stop")),
+        (CallFailed("x", should_retry=True), 1, {}, Verdict("again", 0.5)),
+        (CallFailed("x"), 1, {}, Verdict("stop")),
+        (errors.ServerFault("x", should_retry=True), 1, {}, Verdict("again", 0.5)),
+        (errors.ServerFault("x", should_retry=False), 1, {}, Verdict("stop")),
+        (errors.RateLimited("x", retry_after=0.4), 1, {}, Verdict("again", 0.5)),
+        (errors.RateLimited("x", retry_after=0.6), 1, {}, Verdict("again", 0.6)),
+        (errors.RateLimited("x", retry_after=60.0), 1, {}, Verdict("again", 60.0)),
+        (errors.RateLimited("x", retry_after=60.1), 1, {}, Verdict("hint_too_long")),
+        (errors.RateLimited("x", retry_after=60.0), 1, {"retry_after_over": "backoff"}, Verdict("again", 60.0)),
+        (errors.RateLimited("x", retry_after=60.1), 1, {"retry_after_over": "backoff"}, Verdict("again", 0.5)),
+        (errors.RateLimited("x", retry_after=60.1), 5, {}, Verdict("stop")),
+    ],
+)
+def test_what_follows_a_failure(err: CallFailed, tries: int, retry: dict[str, Any], verdict: Verdict) -> None:
+    policy = Retry(**{"jitter": "none", **retry})
+    assert decide(err, Counter({err.kind: tries}), policy, random.Random(3)) == verdict
+
+
+def test_the_wait_is_spread_unless_the_policy_says_not_to_and_0_is_none() -> None:
+    err = errors.ServerFault("x")
+    spread = decide(err, Counter(ServerFault=4), Retry(), random.Random(3))
+    assert spread == Verdict("again", random.Random(3).uniform(0.0, 4.0))
+    assert Verdict("again").wait_s == 0.0
+    clock, inner = HandClock(), script(err, an_answer())
+    run(retried(inner, deps(clock)), a_call(policy=with_retry(base=0.0)))
+    assert (len(inner.calls), clock.slept) == (2, [])
+
+
+def test_a_verdict_on_a_failure_keeps_all_evidence_of_it() -> None:
+    evidence = {
+        "status": 429, "provider_code": "c", "retry_after": 61.0, "raw": "{}", "usage": Usage(1, 2), "billed": "maybe",
+        "provider_request_id": "p-1", "details": {"a": 1},
+    }  # fmt: skip
+    with pytest.raises(RetryAfterTooLong) as caught:
+        run(retried(script(errors.RateLimited("slow", **evidence)), deps()), a_call())
+    assert {name: getattr(caught.value, name) for name in evidence} == evidence
+    assert str(caught.value) == "the server asks to wait 61 s, more than retry_after_max (60 s): slow"
+    assert isinstance(caught.value.__cause__, errors.RateLimited)
+
+
+@pytest.mark.parametrize(("left", "ends"), [(0.5, True), (0.6, False)])
+def test_a_wait_that_takes_all_that_is_left_of_the_total_ends_the_call(left: float, ends: bool) -> None:
+    clock = HandClock()
+
+    async def fail(call: Any) -> Any:
+        call.deadline = Deadline(left)
+        call.deadline.start(clock())
+        raise errors.ServerFault("down")
+
+    attempt = run_caught(retried(script(fail, an_answer()), deps(clock)), a_call(policy=with_retry(jitter="none")))
+    assert (str(attempt) == "yes") is not ends
+    if ends:
+        assert str(attempt) == "the next attempt would be in 0.5 s, 0.5 s of the total are left: down"
+
+
+def run_caught(handler: Any, call: Any) -> Any:
+    try:
+        return run(handler, call)
+    except CallFailed as err:
+        return err
+
+
+def test_the_allowance_is_full_again_at_most_and_a_retry_must_fit_into_it() -> None:
+    allowance = RetryAllowance(capacity=19)
+    assert (RetryAllowance().capacity, RetryAllowance().tokens) == (10_000, 10_000)
+    assert [allowance.take(throttled=False), allowance.take(throttled=True), allowance.take(throttled=True)] == [
+        14,
+        5,
+        0,
+    ]
+    allowance.give_back(0)
+    assert allowance.tokens == 1
+    allowance.give_back(14)
+    assert (allowance.tokens, allowance.take(throttled=False)) == (15, 14)
+    allowance.give_back(5)
+    allowance.give_back(14)
+    assert allowance.tokens == 19
 
 
 @given(st.floats(0, 1e6), st.integers())
