@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.client.budget import Amount, BudgetKeeper, Margin, Shortfall
+from llmpipe.client.budget import ZERO, Amount, BudgetKeeper, Margin, Shortfall
 from llmpipe.errors import BudgetExceeded
 from llmpipe.policy import Budget
 
@@ -201,3 +201,145 @@ def test_a_shortfall_is_said_in_figures_that_do_not_fit(
 ) -> None:
     lack = Shortfall("usd", *(Decimal(value) for value in (spent, held, more, limit)))
     assert str(lack) == f"stopped before the next call: {words}"
+
+
+@pytest.mark.parametrize(
+    ("lack", "words"),
+    [
+        (
+            Shortfall("calls", Decimal(3000), ZERO, Decimal(1), Decimal(3000)),
+            "the next call: 3,000 calls are made, the limit is 3,000",
+        ),
+        (
+            Shortfall("tokens", Decimal(5000), Decimal(2000), Decimal(1500), Decimal(6000)),
+            f"the next call: 3,000 tokens used, 2,000 {HELD}, it may take up to 1,500, the limit is 6,000",
+        ),
+        (
+            Shortfall("tokens", ZERO, ZERO, Decimal(7000), Decimal(6000)),
+            "the first call: it may take up to 7,000, the limit is 6,000; nothing was sent",
+        ),
+        (
+            Shortfall("usd", ZERO, ZERO, Decimal("0.5"), Decimal("0.1")),
+            "the first call: it may cost up to $0.50, the limit is $0.10; nothing was sent",
+        ),
+        (
+            Shortfall("usd", ZERO, ZERO, Decimal("0.5"), Decimal("0.09")),
+            "the first call: it may cost up to $0.5000, the limit is $0.0900; nothing was sent",
+        ),
+        (
+            Shortfall("usd", Decimal("0.1"), ZERO, Decimal("0.1"), Decimal("0.1234")),
+            "the next call: $0.1000 spent, it may cost up to $0.1000, the limit is $0.1234",
+        ),
+    ],
+)
+def test_a_shortfall_says_what_there_is_and_what_is_asked_for(lack: Shortfall, words: str) -> None:
+    assert str(lack) == f"stopped before {words}"
+
+
+@pytest.mark.parametrize(
+    ("budget", "fits", "kind"),
+    [
+        (Budget(usd=Decimal("0.70")), True, ""),
+        (Budget(usd=Decimal("0.69")), False, "usd"),
+        (Budget(tokens=70), True, ""),
+        (Budget(tokens=69), False, "tokens"),
+        (Budget(calls=7), True, ""),
+        (Budget(calls=6), False, "calls"),
+        (Budget(), True, ""),
+    ],
+)
+def test_spent_reserved_and_asked_for_together_are_held_against_each_limit(
+    budget: Budget, fits: bool, kind: str
+) -> None:
+    """0.10 $, 10 tokens and 1 call are spent, twice as much is reserved, four times as much is asked for."""
+
+    def times(number: int) -> Amount:
+        return Amount(Decimal(number) / 10, 10 * number, number)
+
+    async def main() -> None:
+        keeper = BudgetKeeper(budget, spent_usd=Decimal("0.10"), spent_tokens=10, spent_calls=1)
+        first = await keeper.reserve(lambda: times(2))
+        second = asyncio.create_task(keeper.reserve(lambda: times(4)))
+        await asyncio.sleep(0)
+        assert second.done() is fits
+        keeper.settle(first, times(2))
+        if fits:
+            return
+        with pytest.raises(BudgetExceeded) as caught:
+            await second
+        assert caught.value.lack is not None
+        assert (caught.value.lack.kind, caught.value.sent) == (kind, False)
+
+    asyncio.run(main())
+
+
+def test_what_was_used_takes_the_place_of_what_was_reserved_and_what_is_not_known_is_held() -> None:
+    async def main() -> None:
+        keeper = BudgetKeeper(
+            spent_usd=Decimal(1), spent_tokens=2, spent_calls=3, held_usd=Decimal("0.5"), held_tokens=1
+        )
+        for known in (True, False):
+            reservation = await keeper.reserve(lambda: Amount(Decimal(8), 80, 5))
+            assert (keeper._reserved_usd, keeper._reserved_tokens, keeper._reserved_calls) == (8, 80, 5)
+            keeper.settle(reservation, Amount(Decimal(2), 30, 2), is_known=known)
+        assert (keeper.spent_usd, keeper.spent_tokens, keeper.spent_calls) == (5, 62, 7)
+        assert (keeper.held_usd, keeper.held_tokens, keeper.unpriced_calls) == (Decimal("2.5"), 31, 0)
+        unpriced = await keeper.reserve(lambda: Amount(None, 1, 1))
+        keeper.settle(unpriced, Amount(None, 1, 2), is_known=False)
+        assert (keeper.spent_usd, keeper.held_usd, keeper.unpriced_calls) == (5, Decimal("2.5"), 2)
+        assert (keeper._open, keeper._reserved_usd, keeper._reserved_tokens, keeper._reserved_calls) == (0, 0, 0, 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("budget", "counts"),
+    [
+        (Budget(), False),
+        (Budget(calls=1, wall_s=1.0), False),
+        (Budget(usd=Decimal(1)), True),
+        (Budget(tokens=1), True),
+    ],
+)
+def test_only_limits_in_money_and_tokens_need_the_size_of_a_request(budget: Budget, counts: bool) -> None:
+    assert BudgetKeeper(budget).counts_input is counts
+
+
+def test_the_wall_limit_is_over_at_its_very_second() -> None:
+    now = [100.0]
+
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(wall_s=60), clock=lambda: now[0])
+        now[0] = 159.5
+        assert keeper.left_s() == 0.5
+        await keeper.reserve(lambda: usd(1))
+        now[0] = 160.0
+        with pytest.raises(BudgetExceeded, match=r"^the wall limit of 60 s is reached$") as caught:
+            await keeper.reserve(lambda: usd(1))
+        assert (caught.value.sent, caught.value.lack) == (False, None)
+        assert BudgetKeeper().left_s() is None
+
+    asyncio.run(main())
+
+
+def test_one_that_is_cancelled_gives_its_place_to_the_next() -> None:
+    async def main() -> None:
+        keeper = BudgetKeeper(Budget(calls=2))
+        first = await keeper.reserve(lambda: Amount(calls=1))
+        large, small = (
+            asyncio.create_task(keeper.reserve(lambda: Amount(calls=2))),
+            asyncio.create_task(keeper.reserve(lambda: Amount(calls=1))),
+        )
+        await asyncio.sleep(0)
+        assert not small.done()
+        large.cancel()
+        assert (await small).amount.calls == 1
+        third = asyncio.create_task(keeper.reserve(lambda: Amount(calls=1)))
+        await asyncio.sleep(0)
+        keeper.settle(first, Amount())
+        third.cancel()  # what it waited for was granted in this very turn
+        await asyncio.gather(third, return_exceptions=True)
+        assert (keeper._open, keeper._reserved_calls) == (1, 1)
+        assert (await keeper.reserve(lambda: Amount(calls=1))).open
+
+    asyncio.run(main())

@@ -140,3 +140,76 @@ def test_every_provider_of_the_snapshot_has_a_row_and_its_prices_are_numbers() -
             for level in levels:
                 assert all(D(number) >= 0 for number in level if number is not None)
             assert [tier[0] for tier in row[5]] == sorted(tier[0] for tier in row[5])
+
+
+def test_a_tier_begins_above_its_number_of_tokens_and_each_price_is_known_by_itself() -> None:
+    pro = model("gemini", "gemini-2.5-pro")
+    low, high = prices.price_at(pro, 200_000), prices.price_at(pro, 200_001)
+    assert low == price_of(pro)
+    assert high == highest_price(pro) != low
+    assert cost_of(pro, Usage(None, 5)) is None
+    assert prices.price_at(model("unheard", "x"), 10**9) is None
+    mini = model("openai", "gpt-5-mini")
+    assert highest_price(mini) == prices.price_at(mini, 10**9) == price_of(mini)
+
+
+@pytest.mark.parametrize(
+    ("price", "free"),
+    [(Price(D(0), D(0)), True), (Price(D(0), D(1)), False), (Price(D(1), D(0)), False), (Price(D(1), D(1)), False)],
+)
+def test_a_model_is_free_if_both_its_prices_are_known_to_be_0(price: Price, free: bool) -> None:
+    assert prices.is_free(model("openai", "gpt-5-mini", price=price)) is free
+    assert cost(Usage(), price) == (0 if free else None)
+    assert not prices.is_free(model("unheard", "x"))
+    assert prices.is_free(model("echo", "x"))
+
+
+def test_only_the_provider_of_llmpipe_itself_bills_nothing() -> None:
+    assert [name for name in (*PROVIDERS, "unheard") if not prices.bills(name)] == ["echo"]
+
+
+@pytest.mark.parametrize(
+    ("price", "usual", "hour", "dearest", "dearest_cached"),
+    [
+        (Price(D(4), D(9)), "5", "8", "4", "8"),
+        (Price(D(4), D(9), cache_write=D(3)), "3", "8", "4", "8"),
+        (Price(D(4), D(9), cache_write=D(9)), "9", "9", "9", "9"),
+        (Price(D(4), D(9), cache_write=D(9), cache_write_1h=D(1)), "9", "1", "9", "4"),
+        (Price(D(4), D(9), cache_write=D(0)), "0", "8", "4", "8"),
+        (Price(D(4), D(9), cache_write_1h=D(0)), "5", "0", "4", "4"),
+    ],
+)
+def test_what_a_token_of_input_costs_at_most(
+    price: Price, usual: str, hour: str, dearest: str, dearest_cached: str
+) -> None:
+    assert (prices.write_price(price), prices.write_price(price, hour=True)) == (D(usual), D(hour))
+    assert prices.dearest_input(price, asks_for_cache=False) == D(dearest)
+    assert prices.dearest_input(price, asks_for_cache=True) == D(dearest_cached)
+
+
+@pytest.mark.parametrize(
+    ("usage", "dollars"),
+    [
+        (Usage(100, 0, cached_tokens=60, cache_write_tokens=70), "0.00006006"),  # 40 are written: 60 x 0.001, 40 x 1.5
+        (Usage(100, 0, cache_write_tokens=30, cache_write_1h_tokens=50), "0.000145"),  # 70 x 1, 30 x 2.5 for an hour
+        (Usage(100, 10, cached_tokens=0, cache_write_tokens=0), "0.0002"),
+    ],
+)
+def test_no_token_of_input_is_counted_twice(usage: Usage, dollars: str) -> None:
+    price = Price(D(1), D(10), D("0.001"), D("1.5"), D("2.5"))
+    assert cost(usage, price) == D(dollars)
+
+
+@pytest.mark.parametrize(
+    ("id", "known"),
+    [
+        ("gpt-5-mini-20250807", True),
+        ("gpt-5-mini-2025-08-07", True),
+        ("gpt-5-mini-2025080", False),
+        ("gpt-5-mini-202508077", False),
+        ("gpt-5-mini-", False),
+    ],
+)
+def test_a_model_with_a_date_of_eight_digits_costs_as_the_one_without(id: str, known: bool) -> None:
+    plain = price_of(model("openai", "gpt-5-mini"))
+    assert price_of(model("openai", id)) == (plain if known else None)

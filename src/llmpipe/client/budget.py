@@ -236,12 +236,10 @@ class BudgetKeeper:
                 continue
             amount = waiter.amount()
             if self._fits(amount):
-                self._waiting.popleft()
                 waiter.place.set_result(self._take(amount))
             elif self._open:
                 return
             else:
-                self._waiting.popleft()
                 waiter.place.set_exception(self._exceeded(amount))
 
 
