@@ -63,6 +63,29 @@ def test_what_would_become_another_number_is_refused(text: str, words: str) -> N
         assert len(str(caught.value)) < 200
 
 
+def test_the_number_is_shown_as_it_was_written_or_its_beginning() -> None:
+    for digits, shown in ((38, "0." + "1" * 38), (39, "0." + "1" * 35 + "...")):
+        with pytest.raises(UnkeptNumber) as caught:
+            read_number("0." + "1" * digits)
+        why = "has more digits than a number keeps (it would become 0.1111111111111111)"
+        assert caught.value.fault == f"the number {shown} {why}"
+        assert str(caught.value) == f"{caught.value.fault}; write it as a text, in quotes"
+        assert caught.value.text == "0." + "1" * digits
+    with pytest.raises(UnkeptNumber) as large:
+        read_number("1e400")
+    assert (str(large.value), large.value.advice) == ("the number 1e400 is too large", "")
+    assert read_number("1." + "0" * 4_298) == 1
+    for read in (read_number, read_float):
+        with pytest.raises(UnkeptNumber, match="has more than 4,300 digits"):
+            read("1." + "0" * 4_299)
+
+
+def test_a_computed_value_has_the_one_form_in_every_part() -> None:
+    found = one_form({"a": [3.0, 0.5, True, "3.0", None, {"b": -0.0}], "c": 1e23, "d": (3.0,)})
+    assert repr(found) == repr({"a": [3, 0.5, True, "3.0", None, {"b": 0}], "c": 10**23, "d": (3.0,)})
+    assert repr(one_form(2.0)) == "2"
+
+
 def test_a_document_keeps_its_own_form() -> None:
     assert repr(read_float("3.0")) == "3.0"
     assert repr(read_float("1e22")) == "1e+22"
