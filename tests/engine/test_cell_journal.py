@@ -246,6 +246,9 @@ def test_sums_are_of_one_step_or_of_all(tmp_path: Path) -> None:
         assert spent(ledger, 4) == (Decimal("1.62"), 162, 3)
         assert (tried(ledger, 4), tried(ledger, 3), tried(ledger, 9)) == (2, 1, 0)
         assert (longest_input(ledger), overlong(ledger)) == (31, {PRICED: 60})
+        ledger.put("UPDATE attempts SET reserved_tokens = 0 WHERE step = 4 AND item = 3")
+        await ledger.commit()
+        assert overlong(ledger) == {}
         ledger.put(UNRESERVED, (0.75, 9, 5))
         ledger.put(UNRESERVED, (0.75, 9, 3))  # all of it was reserved for
         await ledger.commit()
