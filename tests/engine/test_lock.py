@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -54,6 +56,28 @@ def test_waiting_takes_the_lock_once_it_is_free(tmp_path: Path, holder: subproce
     assert time.monotonic() - begun >= 0.5
     holder.kill()
     with RunLock(tmp_path, wait_s=60):
+        pass
+
+
+def test_the_lock_says_who_holds_it_and_is_empty_afterwards(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    assert not is_held(folder)
+    with RunLock(folder, command="llmpipe run x"):
+        said = json.loads((folder / ".lock").read_text())
+        assert (said["pid"], said["command"]) == (os.getpid(), "llmpipe run x")
+        time.strptime(said["since"], "%Y-%m-%d %H:%M:%S")
+        assert (folder / ".lock").stat().st_mode & 0o777 == 0o600
+        with pytest.raises(LockHeld) as caught, RunLock(folder):
+            pass
+        assert str(caught.value).endswith(f"at work: process {os.getpid()}, since {said['since']}")
+        for unreadable in ("", "{", '{"pid": 1}'):
+            (folder / ".lock").write_text(unreadable)
+            with pytest.raises(LockHeld, match="at work: process unknown"), RunLock(folder):
+                pass
+        assert is_held(folder)
+    assert (folder / ".lock").read_text() == ""
+    assert not is_held(folder)
+    with RunLock(folder), pytest.raises(LockHeld), RunLock(folder):
         pass
 
 
