@@ -254,6 +254,11 @@ def test_sums_are_of_one_step_or_of_all(tmp_path: Path) -> None:
         await ledger.commit()
         assert spent(ledger, 5) == (Decimal("0.75"), 9, 1)
         assert Spending.of(ledger, 3) == third
+        ledger.put("UPDATE attempts SET cost_usd = 0.1234567894, reserved_usd = 0.9876543214 WHERE step = 5")
+        await ledger.commit()
+        fine = Spending.of(ledger, 5)
+        shown = [str(fine.cost_known_usd), str(fine.held_usd)]
+        assert shown == ["0.123456789", "0.987654321"]  # to the billionth, as decimals
 
     with_ledger(tmp_path, act)
 
@@ -292,7 +297,10 @@ def askings() -> Iterator[Asking]:
 
 def test_sums_of_what_would_be_asked_and_what_is_there() -> None:
     sums = StepSum()
-    assert (sums.calls, sums.held) == (0, Held())
+    numbers = ("cached", "recalled", "shared", "repeated", "code", "open", "ruled_out", "open_tokens", "calls")
+    assert [getattr(sums, name) for name in numbers] == [0] * len(numbers)
+    assert sums.held == Held(0, Decimal(0), 0, Decimal(0), 0, Decimal(0), "")
+    assert (Asked(), Seen()) == (Asked(0, 0, 0, 0), Seen(0, 0, 0))
     for asking in askings():
         sums.ask(asking)
     known = Price(input=Decimal(1), output=Decimal(2))

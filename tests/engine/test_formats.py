@@ -142,6 +142,70 @@ def test_values_of_other_types_are_written_as_json_and_null_is_not_the_empty_tex
     reads_back(path, delimiter, ["only"], [[""], ["x"]])  # the row is there for every reader
 
 
+@pytest.mark.parametrize(
+    ("value", "cell", "escaped"),
+    [
+        (None, "", ""),
+        ("", '""', '""'),
+        ("a b", "a b", "a b"),
+        (" a", '" a"', '" a"'),
+        ("a\u00a0", '"a\u00a0"', '"a\u00a0"'),
+        ('a"b', '"a""b"', '"a""b"'),
+        ("a;b", '"a;b"', '"a;b"'),
+        ("a|b", '"a|b"', '"a|b"'),
+        ("\ufeffa", '"\ufeffa"', '"\ufeffa"'),
+        ("a\ufeff", "a\ufeff", "a\ufeff"),
+        ("=a", "=a", "'=a"),
+        ("+a", "+a", "'+a"),
+        ("-a", "-a", "'-a"),
+        ("@a", "@a", "'@a"),
+        ("\ta", '"\ta"', '"\'\ta"'),
+        ("\ra", '"\ra"', '"\'\ra"'),
+        ("a=", "a=", "a="),
+        ("'=a", "'=a", "'=a"),
+        (-5, "-5", "-5"),
+        (True, "true", "true"),
+        ([1, 2], '"[1, 2]"', '"[1, 2]"'),
+        (0.5, "0.5", "0.5"),
+    ],
+)
+def test_the_bytes_of_a_cell(value: Any, cell: str, escaped: str) -> None:
+    def table(name: str, **more: Any) -> str:
+        return "".join(pieces(published(Path(name), ["x", "y"], **more), [("k", {"x": value, "y": 1})]))
+
+    assert table("x.csv") == f"x,y\n{cell},1\n"
+    assert table("x.tsv") == f"x\ty\n{cell}\t1\n"
+    assert table("x.csv", escape_formulas=True) == f"x,y\n{escaped},1\n"
+
+
+def test_the_bytes_of_a_file_of_every_format() -> None:
+    rows = [("a", {"key": "a", "output": "é"}), ("b", {"key": "b", "output": [1, None]})]
+
+    def text(name: str, rows: list[tuple[str, dict[str, Any]]] = rows) -> str:
+        return "".join(pieces(published(Path(name), []), rows))
+
+    assert text("x.csv") == 'key,output\na,é\nb,"[1, null]"\n'
+    assert text("x.tsv") == 'key\toutput\na\té\nb\t"[1, null]"\n'
+    assert text("x.jsonl") == '{"key": "a", "output": "é"}\n{"key": "b", "output": [1, null]}\n'
+    assert text("x.json") == '[\n  {"key": "a", "output": "é"},\n  {"key": "b", "output": [1, null]}\n]\n'
+    assert text("x.text") == "é\n[1, null]\n"
+    assert [text(f"x.{kind}", []) for kind in ("csv", "tsv", "jsonl", "json", "text")] == [
+        "key,output\n", "key\toutput\n", "", "[\n]\n", "",
+    ]  # fmt: skip
+    one = "".join(pieces(published(Path("x.csv"), ["x"]), [("k", {"x": None}), ("l", {"x": ""})]))
+    assert one == 'x\n""\n""\n'
+
+
+def test_half_a_character_is_named_at_its_row() -> None:
+    rows = [("a", {"key": "a", "output": "x"}), ("k" * 200, {"key": "b", "output": {"n": ["\ud800"]}})]
+    with pytest.raises(ItemError) as caught:
+        list(pieces(published(Path("out/x.jsonl"), []), rows))
+    assert caught.value.item_code == "O526"
+    assert str(caught.value).startswith(
+        f"row 2 (key '{'k' * 99}), column 'output' of x.jsonl: half of a surrogate pair"
+    )
+
+
 def test_a_text_is_published_as_it_is_and_ends_its_line(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     one = Published("s", path, "text", {}, Place("x.yaml"))
