@@ -40,9 +40,9 @@ def spent_on(
         return an_answer(usage=(attempts and attempts[-1].usage) or Usage())
 
     try:
-        return asyncio.run(budgeted(script(make), deps(budget=keeper))(call))  # type: ignore[no-any-return]
-    except ServerFault:
-        return None
+        return asyncio.run(budgeted(script(make), deps(budget=keeper))(call))
+    except ServerFault as err:
+        return err
 
 
 def attempt(usage: Usage | None = None, billed: Any = "yes") -> Attempt:
@@ -123,7 +123,8 @@ def test_without_an_output_limit_nothing_is_sent_where_money_is_limited() -> Non
 def test_what_an_attempt_used_is_what_it_counts_for(made: tuple[Attempt, ...], spent: tuple[Any, ...]) -> None:
     for error in (None, ServerFault("x")):
         keeper = BudgetKeeper(IN_USD)
-        spent_on(call_of(), keeper, *made, error=error)
+        end = spent_on(call_of(), keeper, *made, error=error)
+        assert end is error if error else str(end) == "yes"
         assert figures(keeper) == spent
         assert (keeper._open, keeper._reserved_usd) == (0, 0)
 
@@ -163,8 +164,7 @@ def test_attempts_of_unknown_price_are_counted_apart_and_echo_is_not_among_them(
 
 def test_the_answer_says_what_it_cost_with_a_budget_and_without() -> None:
     for keeper in (BudgetKeeper(IN_USD), None):
-        answer = spent_on(call_of(), keeper, attempt(Usage(10, 20)))  # type: ignore[arg-type]
-        assert answer is not None
+        answer = spent_on(call_of(), keeper, attempt(Usage(10, 20)))
         assert answer.cost_usd == D("0.00022")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmpipe.client.awake import Awake, Look
-from llmpipe.client.clock import Clock, awake_time
+from llmpipe.client.clock import Clock, awake_time, paused
 
 
 async def wait(seconds: float | None, sleep: float = 60.0) -> float:
@@ -257,3 +257,29 @@ def test_a_loop_that_was_busy_gives_a_moment_and_no_more() -> None:
         return loop.time() - ended
 
     assert run_jumpy(main) < 10.0
+
+
+def test_after_a_pause_a_clock_goes_on_with_what_was_left_and_one_that_stood_stays_so() -> None:
+    async def main() -> tuple[bool, bool]:
+        with pytest.raises(TimeoutError), Clock(None) as standing, Clock(0.05) as clock:  # noqa: PT012 - the clock is what raises
+            for _ in range(3):
+                with paused():
+                    assert (clock.stop(), standing.stop()) == (None, None)
+                    await asyncio.sleep(0)
+            await asyncio.sleep(60)
+        return clock.expired, standing.expired
+
+    assert asyncio.run(main()) == (True, False)
+
+
+def test_a_clock_that_was_left_does_not_ring() -> None:
+    async def main() -> list[Any]:
+        loop, troubles = asyncio.get_running_loop(), list[Any]()
+        loop.set_exception_handler(lambda _, trouble: troubles.append(trouble))
+        for seconds in (0.0, 0.01, 0.02):
+            with Clock(seconds):
+                pass
+        await asyncio.sleep(0.08)
+        return troubles
+
+    assert asyncio.run(main()) == []

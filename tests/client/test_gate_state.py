@@ -58,8 +58,27 @@ def test_a_new_gate_lets_one_call_pass_and_an_embedded_one_all() -> None:
         assert (state.closed_by, state.silent_since, state.last_fault, state.wait(0.0)) == (None, None, "", 0.0)
         state.admit(0.0, 0)
         assert state.wait(0.0) == wait
-    state = GateState(Limits(concurrency=3, most=2), embedded=True)
-    assert state.ramp.allowed == 2
+    for limits, embedded, allowed in (
+        (Limits(concurrency=3), False, 3),
+        (Limits(concurrency=3), True, 3),
+        (Limits(concurrency=3, most=2), True, 2),
+        (Limits(), False, 8),
+        (Limits(), True, 1024),
+    ):
+        assert GateState(limits, embedded=embedded).ramp.allowed == allowed
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome(), Outcome(error=BudgetExceeded("x")), Outcome(error=ServerFault("x"), own=True)]
+)
+def test_after_a_probe_without_a_verdict_on_the_provider_the_next_call_is_the_probe(outcome: Outcome) -> None:
+    if isinstance(outcome.error, BudgetExceeded):
+        outcome.error.sent = False
+    state = proven(Limits(concurrency=8), BreakerPolicy(threshold=1, first_wait_s=1.0))
+    one(state, 0.0, Outcome(error=ServerFault("x")))
+    assert one(state, 1.0, outcome) == ""
+    assert state.wait(2.0) == 0.0
+    assert state.admit(2.0, 0).passed.probe
 
 
 def test_each_rate_makes_the_next_call_wait_for_its_own_share() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmpipe.client.clock import Clock
-from llmpipe.client.large_replies import SMALL_BYTES, Room, Share
+from llmpipe.client.large_replies import READING_BYTES, SMALL_BYTES, WORKING_BYTES, Room, Share, unbounded
 
 KB = 1024
 
@@ -137,3 +137,61 @@ def test_nobody_waits_behind_a_full_room_with_a_small_reply(size: int) -> None:
         return await asyncio.wait_for(Share(room).hold(size), 10)
 
     assert asyncio.run(main()) is None
+
+
+def test_the_first_share_may_have_more_than_the_room_and_the_others_what_is_left_in_order() -> None:
+    async def main() -> None:
+        room = Room(100)
+        first, second, third = Share(room), Share(room), Share(room)
+        assert (room.size, room.held, first.held) == (100, 0, 0)
+        assert [room.grant(first, 60), room.grant(second, 41), room.grant(second, 40)] == [True, False, True]
+        assert (room.held, first.held, second.held) == (100, 60, 40)
+        assert room.grant(first, 50), "the first is never kept waiting"
+        assert (room.held, first.held) == (150, 110)
+        later = [asyncio.create_task(room.wait(share, count)) for share, count in ((third, 30), (second, 30))]
+        await asyncio.sleep(0)
+        assert not room.grant(first, 1), "others wait"
+        assert (room.held, [task.done() for task in later]) == (150, [False, False])
+        room.leave(first)
+        assert (room.held, first.held, second.held, third.held) == (100, 0, 70, 30)
+        await asyncio.gather(*later)
+        room.leave(first)
+        assert room.held == 100
+        room.leave(second)
+        assert (room.held, second.held) == (30, 0)
+        assert room.grant(third, 70)
+        room.leave(third)
+        assert room.held == 0
+
+    asyncio.run(main())
+
+
+def test_the_first_share_is_served_before_others_that_asked_earlier() -> None:
+    async def main() -> None:
+        room = Room(100)
+        first, second = Share(room), Share(room)
+        room.grant(first, 100)
+        other = asyncio.create_task(room.wait(second, 10))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(room.wait(first, 500), 60)
+        assert (room.held, first.held, other.done()) == (600, 600, False)
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+        assert room.grant(first, 1), "nobody waits any more"
+        room.leave(first)
+        assert room.held == 0
+
+    asyncio.run(main())
+
+
+def test_what_is_held_of_a_reply_is_what_it_has_beyond_64_kb() -> None:
+    async def main() -> list[int]:
+        share, seen = unbounded(), []
+        for size in (64 * KB, 64 * KB + 1, 100 * KB, 100 * KB, 65 * KB, 9000 * KB):
+            await share.hold(size)
+            seen.append(share.held)
+        share.release()
+        return [*seen, share.held]
+
+    assert asyncio.run(main()) == [0, 1, 36 * KB, 36 * KB, 36 * KB, 8936 * KB, 0]
+    assert (READING_BYTES, WORKING_BYTES) == (67_108_864, 4_194_304)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from llmpipe.client.key_values import can_be_key
 from llmpipe.client.redact import MASK, Redactor
+from llmpipe.client.spellings import fragments
 
 KEY = 'canary/+="ä\\9431-key'
 PRINTABLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=60).filter(can_be_key)
@@ -265,3 +266,29 @@ def test_redacting_twice_changes_nothing() -> None:
     redactor = Redactor([KEY])
     once = redactor.text(f"api_key={KEY} Bearer {KEY} x-api-key: abcdef1234567890")
     assert redactor.text(once) == once
+
+
+@pytest.mark.parametrize(
+    ("value", "pieces", "first"),
+    [
+        (
+            "abcdeABCDE01234vwxyz",
+            {"abcde", "ABCDE", "01234", "vwxyz"},
+            {"u0061", "\\x61", "%61", "%2561", "&#97;", "&#x61;"},
+        ),
+        (
+            "/aaaaabbbbbcccccdddddeeeeefffffggggghhhhh~1",
+            {"aaaaa", "ccccc", "eeeee", "ggggg"},
+            {"u002f", "u002F", "\\x2f", "%2f", "%2F", "%252F", "&#47;", "&#x2f;"},
+        ),
+        (
+            "abcde-fghijkl-mn+opq",
+            {"abcde", "fghij", "-fghi", "jkl-m", "n+opq", "opq"},
+            {"u0061", "\\x61", "%61", "%2561", "&#97;", "&#x61;"},
+        ),
+    ],
+)
+def test_a_mixed_spelling_is_looked_for_where_a_piece_of_the_value_or_its_first_character_stands(
+    value: str, pieces: set[str], first: set[str]
+) -> None:
+    assert fragments(value) == pieces | first
