@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import io
 import json
 import os
@@ -11,12 +12,27 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from llmpipe.client.redact import Redactor
+from llmpipe.engine.ledger_read import LedgerReader
+from llmpipe.engine.ledger_schema import TABLES
+from llmpipe.engine.masking import (
+    RESPONSE,
+    RESULT,
+    ROW,
+    has_masked_rows,
+    key_without_keys,
+    masked_counts,
+    puts,
+    unmasked_note,
+    without_keys,
+)
 from llmpipe.engine.results import MaskedCount, RunReport
 from tests.engine.answers import Answers
 from tests.engine.conftest import Project
@@ -379,3 +395,70 @@ def test_kills_of_a_run_whose_responses_hold_the_key_lose_and_repeat_nothing(pro
     assert server.total <= 120 + 3 * 8
     assert len((project.root / "output/after.jsonl").read_text().splitlines()) == 120
     assert holding(project.root, KEY) == []
+
+
+def test_json_without_the_values_of_keys_and_the_variables_that_it_held() -> None:
+    redactor = Redactor({"A": KEY, "B": "sk-other-1234567890ab"})
+    plain = '{"a": "sk-local", "b": [1]}'
+    assert without_keys(plain, redactor) == (plain, ())
+    text, names = without_keys(json.dumps({KEY: 1, "b": [f"x {KEY} y", "sk-other-1234567890ab"]}), redactor)
+    assert json.loads(text) == {"[redacted]": 1, "b": ["x [redacted] y", "[redacted]"]}
+    assert sorted(names) == ["A", "B"]
+
+
+def test_keys_of_items_that_differ_in_what_is_masked_stay_apart() -> None:
+    redactor = Redactor({"A": KEY, "B": "sk-other-1234567890ab"})
+    assert key_without_keys("plain", redactor) == "plain"
+    one, other = (key_without_keys(f"k-{key}", redactor) for key in (KEY, "sk-other-1234567890ab"))
+    digest = hashlib.sha256(f"k-{KEY}".encode()).hexdigest()[:8]
+    assert one == f"k-[redacted]-{digest}"
+    assert other.startswith("k-[redacted]-")
+    assert other != one
+    assert key_without_keys(f"\ud800{KEY}", redactor).startswith("\ud800[redacted]-")
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({"A": KEY}, ""),
+        ({"A": "word", "B": KEY}, "warning: A holds no real key ({why}): it is not masked in {where}"),
+        ({"A": "word", "B": "demo"}, "warning: A, B hold no real key ({why}): they are not masked in {where}"),
+    ],
+)
+def test_what_is_said_of_values_that_are_no_keys(values: dict[str, str], note: str) -> None:
+    words = {"why": "fewer than 12 characters, a word, or a public name", "where": "rows, responses and files"}
+    assert unmasked_note(values, Redactor(values)) == note.format(**words)
+
+
+def test_what_was_masked_is_counted_as_long_as_it_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    with closing(sqlite3.connect(path)) as ledger, ledger:
+        ledger.executescript(TABLES)
+        ledger.execute("INSERT INTO meta VALUES ('version', '2')")
+        for id, scope, data, live in (
+            (1, 2, '"[redacted]"', 1), (2, 2, '"[redacted]"', 0), (3, 2, '"new"', 1), (4, 5, '"[redacted]"', 1),
+            (6, 7, '"[redacted]"', 0), (8, 9, '"x"', 1),
+        ):  # fmt: skip
+            row = (id, scope, f"k{id}", "1", data, b"", live)
+            ledger.execute(
+                "INSERT INTO items (id, scope, key, ord, data, digest, live) VALUES (?, ?, ?, ?, ?, ?, ?)", row
+            )
+            for what in (ROW, RESULT):
+                for put in puts(what, ("A",), id, 3 if what == RESULT else 0):
+                    ledger.execute(*put)
+        for step, item, output in ((3, 1, '"[redacted]"'), (3, 2, '"new"'), (4, 3, '"[redacted]"'), (3, 4, None)):
+            ledger.execute(
+                "INSERT INTO results (step, item, status, digest, finished_at, output) VALUES (?, ?, '', x'', 1, ?)",
+                (step, item, output),
+            )
+        for put in [*puts(RESPONSE, ("A", ""), 7, 3), *puts(RESPONSE, ("A",), 8, 3), *puts(RESPONSE, ("A",), 8, 4)]:
+            ledger.execute(*put)
+            ledger.execute(*put)  # once
+    with LedgerReader(path) as reader:
+        assert masked_counts(reader) == (
+            MaskedCount("a key", "response", 1),
+            MaskedCount("A", "response", 2),
+            MaskedCount("A", "row", 2),
+            MaskedCount("A", "result", 1),
+        )
+        assert [has_masked_rows(reader, scope) for scope in (2, 5, 7, 9, 1)] == [True, True, False, True, False]
