@@ -124,7 +124,11 @@ def _unwatched(node: ast.AST) -> Iterator[ast.AST]:
             yield from ast.walk(node)
     elif isinstance(node, ast.AnnAssign):
         yield from ast.walk(node.annotation)
-    elif isinstance(node, ast.JoinedStr) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
+    elif (
+        isinstance(node, ast.JoinedStr)
+        or (isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal")
+        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+    ):
         yield from ast.walk(node)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -359,3 +361,57 @@ def test_there_is_nothing_to_go_on_with(project: Project) -> None:
             foresee(project, text, **options)
     assert foresee(project, text, resume="auto").report.going_on == ""
     assert list_runs(project.root / "output" / "x") == ()
+
+
+@pytest.mark.parametrize(
+    ("items", "again", "share"),
+    [(19, 1, "5"), (18, 1, ""), (20, 0, ""), (49, 1, "2"), (50, 1, ""), (5, 15, "75"), (5, 14, "")],
+)
+def test_what_share_of_an_earlier_runs_calls_came_on_top(project: Project, items: int, again: int, share: str) -> None:
+    """Said from 20 calls and 2 % on."""
+    project.rows("d.jsonl", [{"id": f"r{n}"} for n in range(items)])
+    text = """\
+        version: 1
+        datasets: {d: {path: d.jsonl, key: id}}
+        models: {m: {provider: echo, model: demo}}
+        defaults: {model: m}
+        steps: [{id: one, foreach: datasets.d, prompt: "{{ item.id }}"}]
+        """
+    report = project.run(text, cache="off")
+    with closing(sqlite3.connect(report.folder / "run.db")) as ledger, ledger:
+        (names,) = ledger.execute("SELECT group_concat(name) FROM pragma_table_info('attempts') WHERE name <> 'id'")
+        for _ in range(again):
+            ledger.execute(f"INSERT INTO attempts ({names[0]}) SELECT {names[0]} FROM attempts WHERE id = 1")
+    said = f"{share}% of the calls of run {report.run_id} were retries and re-asks, which are not counted here"
+    assert foresee(project).report.again == (said if share else "")
+
+
+@pytest.mark.parametrize(
+    ("options", "cut", "rows"),
+    [
+        ({}, "", {"d": 3, "e": 2}), ({"limit": 2}, "--limit 2", {"d": 2, "e": 2}),
+        ({"limit": 9}, "--limit 9", {"d": 3, "e": 2}), ({"key": "b"}, "--key b", {"d": 1, "e": 1}),
+    ],
+)  # fmt: skip
+def test_the_rows_that_a_run_would_look_at(
+    project: Project, options: dict[str, Any], cut: str, rows: dict[str, int]
+) -> None:
+    project.rows("d.jsonl", [{"id": id} for id in "abc"])
+    project.rows("e.jsonl", [{"id": id} for id in "bc"])
+    text = """\
+        version: 1
+        datasets: {d: {path: d.jsonl, key: id}, e: {path: e.jsonl, key: id}, unused: {path: e.jsonl, key: id}}
+        models: {m: {provider: echo, model: demo}}
+        defaults: {model: m}
+        steps:
+          - {id: one, foreach: datasets.d, prompt: "{{ item.id }}"}
+          - {id: two, foreach: datasets.e, prompt: "{{ item.id }}"}
+        """
+    report = foresee(project, text, **options).report
+    assert (report.cut, dict(report.datasets)) == (cut, rows)
+    assert report.no_model is True
+    assert (report.pipeline, report.pipeline_path, report.root) == (
+        "x",
+        project.root / "pipelines" / "x.yaml",
+        project.root,
+    )
