@@ -177,6 +177,16 @@ def test_a_margin_holds_for_those_who_wait_already() -> None:
     asyncio.run(main())
 
 
+def test_nothing_is_the_amount_and_the_margin_to_begin_with() -> None:
+    assert (Amount(), Margin()) == (Amount(Decimal(0), 0, 0), Margin(1.0, 0))
+    assert figures_of(BudgetKeeper()) == (0, 0, 0, 0, 0, 0)
+
+
+def figures_of(keeper: BudgetKeeper) -> tuple[Decimal | int, ...]:
+    spent = keeper.spent_usd, keeper.spent_tokens, keeper.spent_calls
+    return *spent, keeper.held_usd, keeper.held_tokens, keeper.unpriced_calls
+
+
 def test_a_margin_only_grows() -> None:
     keeper = BudgetKeeper(margins={"a/b": Margin(1.5, 10)})
     keeper.raise_margin("a/b", Margin(1.2, 90))

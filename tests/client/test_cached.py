@@ -214,3 +214,81 @@ def test_two_processes_at_once_do_not_buy_the_same_answers(tmp_path: Path) -> No
     told = [[int(word) for word in process.communicate(timeout=60)[0].split()] for process in processes]
     assert sum(bought for bought, _ in told) == 20
     assert [answers for _, answers in told] == [20, 20]
+
+
+@pytest.mark.parametrize(
+    ("age", "ttl", "asked"),
+    [(10.0, None, 1), (10.0, 10.0, 1), (10.0, 9.9, 2), (-10.0, 10.0, 1), (-10.0, 9.9, 2), (0.0, 0.0, 1)],
+)
+def test_an_answer_is_read_up_to_its_age_by_a_clock_that_may_have_been_ahead(
+    age: float, ttl: float | None, asked: int
+) -> None:
+    clock, inner = HandClock(), script(an_answer())
+    handler = cached(inner, deps(clock, cache=SimpleMemoryCache()))
+    run(handler, a_call())
+    clock.now += age
+    run(handler, a_call(policy=policy(ttl_s=ttl)))
+    assert len(inner.calls) == asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ({}, 1),
+        ({"finish": "length"}, 0),
+        ({"finish": "stop", "text": " \n"}, 0),
+        ({"finish": "stop", "text": ""}, 0),
+        ({"text": " a "}, 1),
+    ],
+)
+def test_only_whole_answers_are_kept(answer: dict[str, Any], kept: int) -> None:
+    cache = SimpleMemoryCache()
+    run(cached(script(an_answer(**answer)), deps(cache=cache)), a_call())
+    assert len(cache) == kept
+
+
+@pytest.mark.parametrize(
+    ("timeout", "patience"),
+    [
+        (Timeout(total=3.0, attempt=1.0), 3.0),
+        (Timeout(total=None, attempt=2.0), 2.0),
+        (Timeout(total=0.0, attempt=1.0), 0.0),
+        (Timeout(total=None, attempt=None), 600.0),
+    ],
+)
+def test_the_wait_for_another_buyer_doubles_up_to_a_second_and_ends_with_the_calls_clock(
+    timeout: Timeout, patience: float
+) -> None:
+    clock, cache, inner = HandClock(), SimpleMemoryCache(), script(an_answer())
+    call = a_call(policy=CallPolicy(timeout=timeout))
+    assert cache.claim(call.key, 10_000.0)
+    run(cached(inner, deps(clock, cache=cache)), call)
+    pauses = [0.05, 0.1, 0.2, 0.4, 0.8] + [1.0] * 600
+    expected, waited = [], 0.0
+    for pause in pauses:
+        if waited >= patience - 1e-6:
+            break
+        expected.append(pause)
+        waited += pause
+    assert clock.slept == expected
+    assert (len(inner.calls), len(cache), call.claimed) == (1, 1, False)
+    assert not cache.claim(call.key, 1.0), "the other one's claim is not given back"
+
+
+def test_a_claim_is_given_back_when_the_answer_is_there_and_when_the_call_fails() -> None:
+    for step in (an_answer(), errors.ServerFault("down")):
+        cache, seen = SimpleMemoryCache(), list[bool]()
+
+        async def look(call: Any) -> Any:
+            seen.extend((call.claimed, cache.claim(call.key, 1.0)))  # noqa: B023
+            if isinstance(step, CallFailed):  # noqa: B023
+                raise step  # noqa: B023
+            return step  # noqa: B023
+
+        call = a_call()
+        try:
+            run(cached(script(look), deps(cache=cache)), call)
+        except errors.ServerFault:
+            assert len(cache) == 0
+        assert seen == [True, False]
+        assert cache.claim(call.key, 1.0)
