@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from llmpipe.config.pipeline import Dataset, Pipeline
 from llmpipe.config.rows_source import FileRead, Reading
+from llmpipe.engine.carry import begin_with
 from llmpipe.engine.items import Cell, Item
 from llmpipe.engine.known import Known
 from llmpipe.engine.ledger import Ledger
@@ -159,7 +161,12 @@ def test_the_counts_of_a_step_while_it_runs(pipeline: Pipeline) -> None:
     assert (live_counts(pipeline, "both", tally, waiting_for="").items, more.done) == (6, False)
 
 
-def test_running_counts_follow_the_cells() -> None:
+def test_running_counts_begin_at_nothing_and_follow_the_cells() -> None:
+    begun = {f.name: getattr(Tally(), f.name) for f in fields(Tally)}
+    assert begun.pop("latencies").quantile(1.0) is begun.pop("first_failure") is None
+    assert (begun.pop("done"), begun.pop("status")) == (False, Counter())
+    assert len(begun) == 16
+    assert set(begun.values()) == {0}
     tally = Tally(carried=5, failing=1)
     tally.change(None, Cell("succeeded"))
     tally.change(Cell("failed"), Cell("failed"))
@@ -328,3 +335,36 @@ def test_the_number_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "p" / "latest").symlink_to("b")
     assert [is_newest(run, number) for number in (11, 12, 13)] == [False, True, True]
     assert next_number(tmp_path / "q") == 1
+
+
+def test_a_run_that_begins_with_another_ones_results_has_neither_its_calls_nor_what_is_redone(tmp_path: Path) -> None:
+    source, folder = tmp_path / "old", tmp_path / "new"
+    for name in ("s/a.json", "t/b.json"):
+        (source / "failures" / name).parent.mkdir(parents=True)
+        (source / "failures" / name).write_text("{}")
+    steps = [
+        ("steps", {"id": id, "name": name, "scope": 2, "kind": "", "model": ""}) for id, name in ((1, "s"), (2, "t"))
+    ]
+    masked = [("masked", {"what": what, "step": 1, "id": 1, "variable": "K"}) for what in ("response", "row", "result")]
+    more = [attempt(1, 1), ("invocations", {"id": 7, "started_at": 1.0})]
+    ledger_of(source / "run.db", *steps, *masked, *more, *ROWS)
+    before = (source / "run.db").read_bytes()
+    begin_with(source, folder, {"t"})
+    assert (source / "run.db").read_bytes() == before
+    assert sorted(p.name for p in folder.iterdir()) == ["failures", "run.db"]
+    assert sorted(p.name for p in (folder / "failures").rglob("*")) == ["a.json", "s"]
+    with LedgerReader(folder / "run.db") as reader:
+        assert [reader.value(f"SELECT COUNT(*) FROM {table}") for table in ("attempts", "invocations", "items")] == [
+            0,
+            0,
+            12,
+        ]
+        assert reader.rows("SELECT what FROM masked ORDER BY what") == [("result",), ("row",)]
+        assert reader.rows("SELECT DISTINCT step, carried, invocation FROM results") == [(1, 1, 0)]
+        assert reader.value("SELECT COUNT(*) FROM results") == len([r for r in ROWS if r[1].get("step") == 1])
+    (tmp_path / "bare").mkdir()
+    ledger_of(tmp_path / "bare" / "run.db", *steps, *ROWS)
+    begin_with(tmp_path / "bare", tmp_path / "other", ())
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["run.db"]
+    with LedgerReader(tmp_path / "other" / "run.db") as reader:
+        assert reader.rows("SELECT DISTINCT step FROM results ORDER BY 1") == [(1,), (2,)]
