@@ -101,7 +101,7 @@ def test_without_a_limit_there_is_no_verdict() -> None:
             "one call has to reserve $0.6001, and $0.6000 are left",
         ),
         (Budget(calls=9), (Held(), Held(refused="too long"), Held(refused="other")), NOTHING_SPENT, "too long"),
-        (Budget(calls=0), (), NOTHING_SPENT, ""),
+        (Budget(usd=usd("0"), tokens=0, calls=0), (), NOTHING_SPENT, ""),
         # a limit that is not set breaks nothing
         (
             Budget(calls=9),

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from llmpipe.client.damage import is_damage
 from llmpipe.client.read_only import read_only
-from llmpipe.engine.ledger_versions import DamagedValue, LedgerUnreadable, read_as_current, read_version
+from llmpipe.engine.ledger_versions import DamagedValue, LedgerUnreadable, check_version, read_as_current
 from llmpipe.errors import StorageError
 
 Row = Sequence[Any] | Mapping[str, Any]
@@ -74,7 +74,7 @@ class LedgerReader:
         except sqlite3.Error as err:
             raise reason(path, "read", err) from err
         try:
-            read_version(self._db, path)
+            check_version(self._db, path)
             read_as_current(self._db)
         except sqlite3.Error as err:
             self._db.close()

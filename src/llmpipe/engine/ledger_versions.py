@@ -76,8 +76,8 @@ def _lacking(connection: sqlite3.Connection) -> Iterator[tuple[str, tuple[_Colum
             yield table, missing, bool(there)
 
 
-def read_version(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of an open ledger. Raises LedgerUnreadable, LedgerTooNew, sqlite3.Error."""
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise LedgerUnreadable or LedgerTooNew for a version that is not known here; sqlite3.Error."""
     found = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
     if found is None or not str(found[0]).isdecimal():
         raise LedgerUnreadable(f"the ledger {path} does not say its version")
@@ -86,7 +86,6 @@ def read_version(connection: sqlite3.Connection, path: Path) -> int:
         raise LedgerTooNew(
             f"the ledger {path} is of version {version}; this llmpipe reads versions up to {schema.VERSION}"
         )
-    return version
 
 
 def read_as_current(connection: sqlite3.Connection) -> None:
