@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -60,7 +61,8 @@ class Speaking:
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                with contextlib.suppress(ConnectionError):  # of a client that was killed
+                    self.wfile.write(data)
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Say nothing."""
