@@ -109,3 +109,51 @@ def test_one_that_looks_after_it_was_stopped_itself_does_not_take_the_others_for
     assert not second.claim(KEY, 600)
     first.beat()
     assert not waited(second, clock, STALE_S - 2)
+
+
+def test_a_process_claims_a_key_once_until_it_gives_it_back_or_its_time_is_over(
+    three: list[Claims], clock: HandClock
+) -> None:
+    first, second, _ = three
+    assert first.claim(KEY, 5.0)
+    assert not first.claim(KEY, 5.0)
+    assert first.claim(OTHER, 5.0)
+    first.release(OTHER)
+    first.release(OTHER)
+    assert second.claim(OTHER, 5.0)
+    clock.now += 4.9
+    assert not first.claim(KEY, 5.0)
+    clock.now += 0.1
+    assert first.claim(KEY, 5.0)
+    assert not second.claim(KEY, 5.0)
+    first.close()
+    assert second.claim(KEY, 5.0)
+
+
+@pytest.mark.parametrize(("pause", "holds"), [(0.0, True), (7.4, True), (7.5, False)])
+def test_a_claim_is_trusted_for_seven_and_a_half_seconds_without_a_beat(
+    three: list[Claims], clock: HandClock, pause: float, holds: bool
+) -> None:
+    first = three[0]
+    assert first.holds(KEY), "what was never claimed is nobody's to lose"
+    assert first.claim(KEY, 600)
+    clock.now += pause
+    assert first.holds(KEY) is holds
+    first.beat()
+    assert first.holds(KEY) is holds
+    clock.now += 7.4
+    first.beat()
+    assert first.holds(KEY) is holds
+
+
+def test_a_stopped_holder_is_waited_for_15_seconds_of_looks_of_which_none_counts_more_than_2(
+    three: list[Claims], clock: HandClock
+) -> None:
+    first, second, third = three
+    assert first.claim(KEY, 600)
+    for looker, step, looks in ((second, 0.5, 30), (third, 100.0, 8)):
+        made = 0
+        while not looker.claim(KEY, 600):
+            clock.now += step
+            made += 1
+        assert made == looks
