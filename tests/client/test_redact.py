@@ -272,13 +272,18 @@ def test_redacting_twice_changes_nothing() -> None:
     ("value", "pieces", "first"),
     [
         (
-            "abcdeABCDE01234vwxyz",
+            "abcdeABCDE01234vwxyz-xy9",
             {"abcde", "ABCDE", "01234", "vwxyz"},
             {"u0061", "\\x61", "%61", "%2561", "&#97;", "&#x61;"},
         ),
         (
             "/aaaaabbbbbcccccdddddeeeeefffffggggghhhhh~1",
             {"aaaaa", "ccccc", "eeeee", "ggggg"},
+            {"u002f", "u002F", "\\x2f", "%2f", "%2F", "%252F", "&#47;", "&#x2f;"},
+        ),
+        (
+            "/aaaaabbbb+cccccddddd+eeeeefffff",
+            {"aaaaa", "ccccc", "ddddd", "eeeee", "fffff"},
             {"u002f", "u002F", "\\x2f", "%2f", "%2F", "%252F", "&#47;", "&#x2f;"},
         ),
         (
