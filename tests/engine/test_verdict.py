@@ -120,6 +120,7 @@ def test_answers_are_validated_where_there_is_a_schema_or_a_check(
         (5, 1, 2, 1) if is_validated else (0, 0, 0, 0)
     )
     empty = counted(ledger_of(tmp_path / "empty.db"), pipeline, id)
+    assert (empty.succeeded, empty.failed, empty.skipped, empty.unsent) == (0,) * 4
     assert (empty.items, empty.validated, empty.first_try, empty.mended, empty.schema_in_prompt) == (0,) * 5
 
 

@@ -201,6 +201,10 @@ def test_words_of_a_provider_lose_what_a_terminal_would_obey() -> None:
     assert clean("x" * 400) == "x" * 400
     assert clean("x" * 401, 400) == clean("x" * 401) == "x" * 397 + "..."
     assert clean("abcdef", 5) == "ab..."
+    assert [clean("x" + " " * blanks + "y") for blanks in (1_598, 1_599)] == [
+        "x y",
+        "x",
+    ]  # what is looked at is bounded
     assert clean(" a  b\t") == "a b"
 
 
