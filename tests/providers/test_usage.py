@@ -79,6 +79,12 @@ CHAT = [
     ({"prompt_tokens": 90, "completion_tokens": 4, "cached_tokens": 20}, Usage(90, 4, cached_tokens=20)),
     ({"prompt_tokens": 90, "completion_tokens": 4, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 30},
      Usage(90, 4, cached_tokens=20, cache_write_tokens=30)),
+    # servers that count as Responses or Anthropic do
+    ({"input_tokens": 90, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 20, "cache_write_tokens": 50},
+      "output_tokens_details": {"reasoning_tokens": 3}},
+     Usage(90, 4, cached_tokens=20, cache_write_tokens=50, reasoning_tokens=3)),
+    ({"prompt_tokens": 90, "completion_tokens": 4, "prompt_tokens_details": {"cache_creation_tokens": 50}},
+     Usage(90, 4, cache_write_tokens=50)),
     # one count under several names: 0 where a gateway does not fill the first
     ({"prompt_tokens": 9, "completion_tokens": 4, "reasoning_tokens": 30,
       "completion_tokens_details": {"reasoning_tokens": 0}}, Usage(9, 34, reasoning_tokens=30)),
@@ -119,6 +125,8 @@ RESPONSES = [
     ({"input_tokens": 9, "output_tokens": 4, "total_tokens": 43}, Usage(9, 34)),
     ({"input_tokens": "9", "output_tokens": None}, Usage(9)),
     ({"input_tokens": 0, "output_tokens": 0, "prompt_tokens": 9, "completion_tokens": 4}, Usage(9, 4)),
+    ({"input_tokens": 9, "output_tokens": 40, "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3},
+      "completion_tokens_details": {"reasoning_tokens": 30}}, Usage(9, 40, 2, 3, 30)),
     (None, Usage()),
 ]  # fmt: skip
 
