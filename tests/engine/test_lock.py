@@ -70,7 +70,7 @@ def test_the_lock_says_who_holds_it_and_is_empty_afterwards(tmp_path: Path) -> N
         with pytest.raises(LockHeld) as caught, RunLock(folder):
             pass
         assert str(caught.value).endswith(f"at work: process {os.getpid()}, since {said['since']}")
-        for unreadable in ("", "{", '{"pid": 1}'):
+        for unreadable in ("", "{", "[]", "3", '{"pid": 1}'):
             (folder / ".lock").write_text(unreadable)
             with pytest.raises(LockHeld, match="at work: process unknown"), RunLock(folder):
                 pass

@@ -79,7 +79,7 @@ def _holder(file: IO[str]) -> str:
     try:
         who = json.loads(file.read())
         return f"process {who['pid']}, since {who['since']}"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return "process unknown"
 
 
