@@ -223,9 +223,7 @@ class BudgetKeeper:
         place = waiter.place
         if place.done() and not place.cancelled() and place.exception() is None:
             self._release(place.result())
-        elif waiter in self._waiting:
-            self._waiting.remove(waiter)
-        self._wake()
+        self._wake()  # which passes over it
 
     def _wake(self) -> None:
         """Serve those who wait, in order; when none is open, the first that does not fit never will."""
