@@ -490,7 +490,7 @@ def test_the_pace_is_kept_in_real_time() -> None:
         await asyncio.gather(*(call() for _ in range(25)))
         return loop.time() - start
 
-    assert 0.35 < asyncio.run(main()) < 2
+    assert 0.35 < asyncio.run(main()) < 20
 
 
 class Lines:
