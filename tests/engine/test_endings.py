@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from llmpipe.engine.results import Snapshot
 from tests.engine.answers import Answers
-from tests.engine.conftest import Project
+from tests.engine.conftest import Project, Seen
 
 HEAD = """
 version: 1
@@ -97,3 +99,38 @@ def test_a_run_ends_with_its_summary(project: Project, kind: str) -> None:
     for step in data["steps"]:
         if case.code != 3:
             assert step["items"] == step["succeeded"] + step["failed"] + step["skipped"] + step["unsent"]
+
+
+class ShortOfMemory(Seen):
+    """A display for whose second update there is no memory: in the update itself, or in what it leaves to the loop."""
+
+    def __init__(self, *, later: bool) -> None:
+        super().__init__()
+        self.later = later
+
+    def update(self, snapshot: Snapshot) -> None:
+        super().update(snapshot)
+        if len(self.snapshots) != 2:
+            return
+        if not self.later:
+            raise MemoryError
+        asyncio.get_running_loop().call_soon(self._fail)
+
+    def _fail(self) -> None:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_lack_of_memory_beside_the_work_stops_the_run(project: Project, later: bool) -> None:
+    project.rows("d.jsonl", [{"id": f"r{n}"} for n in range(80)])
+    project.seen = ShortOfMemory(later=later)
+    with Answers(delay_s=0.2) as server:
+        more = 'steps: [{id: a, foreach: datasets.d, prompt: "{{ item.id }}"}]'
+        text = HEAD.format(url=server.url, more=more)
+        report = project.run(text)
+        assert (report.exit_code, report.status) == (1, "failed"), report.reason
+        assert "not enough memory" in report.reason
+        assert report.steps[0].succeeded == server.total < 80
+        project.seen = Seen()
+        assert project.run(text, resume="last").exit_code == 0
+    assert max(server.asked.values()) == 1

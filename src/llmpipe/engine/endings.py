@@ -49,7 +49,7 @@ def stop_at_faults(run: RunState) -> Callable[[asyncio.AbstractEventLoop, dict[s
         err = context.get("exception")
         if err is None or local_fault(err) is None:
             loop.default_exception_handler(context)
-        else:
+        elif loop.is_running():  # else nothing is left to stop
             run.stop(replace(stop_for(err), patience_s=PATIENCE_S))
 
     return handle

@@ -110,10 +110,7 @@ class Ledger(LedgerReader):
                 time.sleep(_BREATH_S)
         try:
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except (
-            sqlite3.Error,
-            MemoryError,
-        ) as err:  # a full disk: the rows stay in the WAL, and the next opening finds them
+        except (sqlite3.Error, MemoryError) as err:  # the rows stay in the WAL, where the next opening finds them
             self._failed = self._failed or _fault(self.path, "checked in", err)
         self._writer.close()
 

@@ -189,6 +189,8 @@ class _Invocation:
             if not work.done():
                 work.cancel()
                 await asyncio.wait([work], timeout=_LAST_WRITES_S)  # the end of the event loop cancels every part of it
+                if work.done() and not work.cancelled():
+                    work.exception()  # what ends the work at once has been raised, or is the reason of the stop
 
     async def _state(self, ledger: Ledger, invocation: int, output: Path, logger: RunLogger) -> RunState:
         client = partial(
